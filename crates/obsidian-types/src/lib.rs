@@ -1,0 +1,17 @@
+//! Ids, limits, requests, routes and numbers that every Obsidian crate shares.
+//!
+//! No I/O, no clocks, no randomness: everything here is plain data. Start at [`request::ChatRequest`],
+//! the form in which a request travels through the POP once ingress has left OpenAI's shapes behind.
+
+pub mod ids;
+pub mod limits;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod text;
+
+pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
+pub use request::{ChatRequest, Message, Role, Sampling, Speculation};
+pub use response::{FinishReason, StageTimes, Usage};
+pub use route::{Residency, Tier};
+pub use text::PromptText;

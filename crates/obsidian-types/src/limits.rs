@@ -1,0 +1,44 @@
+//! Every queue, body, loop and memory in Obsidian has its limit here, under one name.
+
+/// Longest HTTP request body, bytes.
+pub const MAX_BODY_BYTES: usize = 4 << 20;
+/// Most messages in one request.
+pub const MAX_MESSAGES: usize = 512;
+/// Longest text over all fields of one request, bytes.
+pub const MAX_PROMPT_BYTES: usize = 1 << 20;
+/// Most stop strings in one request (OpenAI's own limit).
+pub const MAX_STOP_STRINGS: usize = 4;
+/// Longest stop string, bytes.
+pub const MAX_STOP_BYTES: usize = 256;
+/// Highest temperature.
+pub const MAX_TEMPERATURE: f32 = 2.0;
+/// Answer length when the client names none, tokens.
+pub const DEFAULT_MAX_TOKENS: u32 = 256;
+/// Most distinct values one request's vault holds.
+pub const MAX_VAULT_VALUES: u32 = 4_096;
+/// Requests in flight on one POP; the next gets 429.
+pub const MAX_INFLIGHT_REQUESTS: usize = 512;
+/// Commands waiting for one drafter sandbox; the next gets 503.
+pub const MAX_DRAFTER_QUEUE: usize = 256;
+/// Jobs waiting for the compute pool; the next gets 503.
+pub const MAX_COMPUTE_QUEUE: usize = 1_024;
+/// Tokens drafted per window.
+pub const MAX_DRAFT_WINDOW: u32 = 16;
+/// Chunks waiting for a slow client before the pipeline waits too.
+pub const MAX_STREAM_CHUNKS: usize = 32;
+/// Longest gRPC message on the verify link, bytes.
+pub const MAX_WIRE_MESSAGE_BYTES: usize = 1 << 20;
+/// Streams a hub verifies at once; the next is refused as overloaded.
+pub const MAX_HUB_SESSIONS: usize = 256;
+/// Commands waiting for a hub's scheduler.
+pub const MAX_HUB_QUEUE: usize = 1_024;
+/// Linear memory of one function sandbox, bytes.
+pub const MAX_FUNCTION_MEMORY_BYTES: usize = 64 << 20;
+/// Linear memory of one model sandbox, bytes, attached weights included.
+pub const MAX_MODEL_MEMORY_BYTES: usize = 3 << 30;
+/// Wall time of one function call, milliseconds.
+pub const FUNCTION_DEADLINE_MS: u64 = 2_000;
+/// Wall time of one model call (a step over a batch), milliseconds.
+pub const MODEL_DEADLINE_MS: u64 = 30_000;
+/// How long shutdown waits for streams to finish, milliseconds.
+pub const SHUTDOWN_GRACE_MS: u64 = 30_000;
