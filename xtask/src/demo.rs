@@ -1,0 +1,4 @@
+//! placeholder
+pub(crate) fn run(_once: bool) -> anyhow::Result<()> {
+    Ok(())
+}
