@@ -40,5 +40,15 @@ pub const MAX_MODEL_MEMORY_BYTES: usize = 3 << 30;
 pub const FUNCTION_DEADLINE_MS: u64 = 2_000;
 /// Wall time of one model call (a step over a batch), milliseconds.
 pub const MODEL_DEADLINE_MS: u64 = 30_000;
+/// Client connections one POP holds open; the next waits in the kernel's backlog.
+pub const MAX_CONNECTIONS: usize = 2_048;
+/// How long a client may take to send a request's headers, milliseconds.
+pub const HEADER_READ_MS: u64 = 15_000;
+/// How long a client may take to send a request's body, milliseconds.
+pub const BODY_READ_MS: u64 = 30_000;
+/// How long a client may leave a full stream unread before its request is ended, milliseconds.
+pub const STREAM_STALL_MS: u64 = 60_000;
+/// Conversations a POP remembers hints for; the oldest is forgotten.
+pub const MAX_REMEMBERED_CONVERSATIONS: usize = 4_096;
 /// How long shutdown waits for streams to finish, milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 30_000;

@@ -91,4 +91,6 @@ pub struct ChatRequest {
     pub residency: Residency,
     /// End-user identifier the client sent (`user`), masked like any other text leaf.
     pub user: Option<PromptText>,
+    /// The client's own labels (`metadata`), keys and values; masked like any other text leaf, sent nowhere.
+    pub metadata: Vec<(PromptText, PromptText)>,
 }
