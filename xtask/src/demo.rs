@@ -1,4 +1,0 @@
-//! placeholder
-pub(crate) fn run(_once: bool) -> anyhow::Result<()> {
-    Ok(())
-}

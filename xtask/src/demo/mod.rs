@@ -1,0 +1,102 @@
+//! The demo: a hub and a POP as two processes on loopback, real requests on the shipped models, one table.
+//!
+//! Start at [`run`]. `nodes` starts and stops the two processes, `client` speaks OpenAI's API to the POP,
+//! `requests` says what is sent and what counts as right.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+mod client;
+mod nodes;
+mod requests;
+
+use client::Answer;
+use nodes::Fabric;
+use requests::Request;
+
+/// Builds, starts, asks, reports. With `once`, fails unless every request was right; without, stays up.
+pub(crate) fn run(once: bool) -> Result<()> {
+    command::cargo(["build", "--package", "obsidian"])?;
+    let mut fabric = Fabric::start()?;
+    println!("\nPOP on {}, hub on {}, data in {}\n", fabric.pop_url(), fabric.hub_address(), fabric.data_dir().display());
+
+    let mut wrong = Vec::new();
+    print_heading();
+    for request in requests::all() {
+        fabric.set_hub_running(request.hub_is_up)?;
+        let answer = ask(&mut fabric, &request)?;
+        print_row(&request, &answer);
+        wrong.extend(request.problems(&answer).into_iter().map(|problem| format!("{}: {problem}", request.title)));
+    }
+    let leaks = fabric.find_in_hub_files(&requests::planted_secrets())?;
+    println!("\nplanted secrets found in the hub's log and files: {}", leaks.len());
+    wrong.extend(leaks.into_iter().map(|leak| format!("a secret reached the hub: {leak}")));
+
+    for problem in &wrong {
+        eprintln!("wrong: {problem}");
+    }
+    if once {
+        if !wrong.is_empty() {
+            bail!("{} of the demo's checks were wrong", wrong.len());
+        }
+        println!("every request was right");
+        return Ok(());
+    }
+    fabric.set_hub_running(true)?;
+    stay_up(&fabric)
+}
+
+fn ask(fabric: &mut Fabric, request: &Request) -> Result<Answer> {
+    let body = request.body();
+    if !request.kill_hub_in_stream {
+        return client::chat(&fabric.pop_url(), &body, request.stream, || Ok(()))
+            .with_context(|| format!("request `{}`", request.title));
+    }
+    let url = fabric.pop_url();
+    client::chat(&url, &body, request.stream, || fabric.set_hub_running(false))
+        .with_context(|| format!("request `{}`", request.title))
+}
+
+fn print_heading() {
+    println!(
+        "{:<34} {:<5} {:<26} {:>9} {:>9} {:>9} {:>13}",
+        "request", "route", "reason", "accepted", "rejected", "TTFT ms", "WAN up/down B"
+    );
+}
+
+fn print_row(request: &Request, answer: &Answer) {
+    println!(
+        "{:<34} {:<5} {:<26} {:>9} {:>9} {:>9.1} {:>6}/{:<6}{}",
+        request.title,
+        answer.route,
+        answer.reason,
+        answer.accepted,
+        answer.rejected,
+        answer.first_token.as_secs_f64() * 1e3,
+        answer.wan_bytes_up,
+        answer.wan_bytes_down,
+        if answer.degraded { " degraded" } else { "" },
+    );
+    println!("    > {}", request.last_line());
+    for line in answer.text.lines() {
+        println!("    < {line}");
+    }
+}
+
+fn stay_up(fabric: &Fabric) -> Result<()> {
+    let url = fabric.pop_url();
+    println!("\nThe fabric stays up; Ctrl-C ends it. Talk to it from another terminal:");
+    println!("  {} chat --url {url} \"What is Obsidian?\"", fabric.binary().display());
+    println!(
+        "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is Obsidian?\"}}]}}'"
+    );
+    println!("  curl {url}/metrics");
+    loop {
+        // Ctrl-C reaches the whole process group: the two nodes finish their streams and end with this task.
+        std::thread::sleep(Duration::from_secs(1));
+        fabric.check_alive()?;
+    }
+}

@@ -1,0 +1,185 @@
+//! The two processes of the demo: `obsidian hub` and `obsidian edge`, each with its own configuration file.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::client;
+
+/// How long a node may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// A hub and a POP that share one development CA in one data directory.
+pub(crate) struct Fabric {
+    folder: TempDir,
+    binary: PathBuf,
+    pop_address: SocketAddr,
+    hub_address: SocketAddr,
+    pop: Mutex<Child>,
+    hub: Option<Child>,
+}
+
+impl Fabric {
+    /// Starts both nodes in a new temporary directory and waits until the POP is ready with its hub.
+    pub(crate) fn start() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("obsidian-demo-").tempdir()?;
+        let binary = built_binary()?;
+        let (pop_address, hub_address) = (free_address()?, free_address()?);
+        let path = folder.path();
+        fs::write(
+            path.join("hub.toml"),
+            format!("listen = \"{hub_address}\"\ndata_dir = \"{}\"\n", path.join("data").display()),
+        )?;
+        fs::write(
+            path.join("edge.toml"),
+            format!(
+                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"demo-pop\"\n\n[hub]\nurl = \"https://{hub_address}\"\n",
+                path.join("data").display()
+            ),
+        )?;
+        let hub = start_node(&binary, path, "hub")?;
+        wait_for_port(hub_address)?;
+        let pop = start_node(&binary, path, "edge")?;
+        let mut fabric = Self { folder, binary, pop_address, hub_address, pop: Mutex::new(pop), hub: Some(hub) };
+        fabric.wait_ready(true)?;
+        Ok(fabric)
+    }
+
+    /// Where the POP answers.
+    pub(crate) fn pop_url(&self) -> String {
+        format!("http://{}", self.pop_address)
+    }
+
+    /// Where the hub answers.
+    pub(crate) fn hub_address(&self) -> SocketAddr {
+        self.hub_address
+    }
+
+    /// Everything the two nodes wrote.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program under show.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Kills or restarts the hub, and waits until the POP has noticed a restart.
+    pub(crate) fn set_hub_running(&mut self, running: bool) -> Result<()> {
+        match (running, self.hub.take()) {
+            (true, None) => {
+                self.hub = Some(start_node(&self.binary, self.folder.path(), "hub")?);
+                wait_for_port(self.hub_address)?;
+                self.wait_ready(true)
+            }
+            (false, Some(mut hub)) => {
+                hub.kill()?;
+                hub.wait()?;
+                Ok(())
+            }
+            (_, unchanged) => {
+                self.hub = unchanged;
+                Ok(())
+            }
+        }
+    }
+
+    /// An error when a node has ended by itself.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        let mut pop = self.pop.lock().map_err(|_| anyhow::anyhow!("the POP's handle is poisoned"))?;
+        if let Some(status) = pop.try_wait()? {
+            bail!("the POP ended with {status}; its log is {}", self.folder.path().join("edge.log").display());
+        }
+        Ok(())
+    }
+
+    /// Files the hub wrote (its log above all) that hold one of `secrets`.
+    pub(crate) fn find_in_hub_files(&self, secrets: &[&str]) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let bytes = fs::read(&path)?;
+                let holds = |secret: &&&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                found.extend(secrets.iter().filter(holds).map(|secret| format!("{secret} in {}", path.display())));
+            }
+        }
+        Ok(found)
+    }
+
+    fn wait_ready(&mut self, with_hub: bool) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < READY_WITHIN {
+            self.check_alive()?;
+            if client::is_ready(&self.pop_url(), with_hub) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the POP was not ready within {READY_WITHIN:?}; its log is in {}", self.folder.path().display())
+    }
+}
+
+impl Drop for Fabric {
+    fn drop(&mut self) {
+        if let Ok(mut pop) = self.pop.lock() {
+            let _ = pop.kill();
+            let _ = pop.wait();
+        }
+        if let Some(mut hub) = self.hub.take() {
+            let _ = hub.kill();
+            let _ = hub.wait();
+        }
+    }
+}
+
+/// The binary beside this task's own: both come from the same target directory and profile.
+fn built_binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.parent().context("xtask lies in no folder")?.join("obsidian");
+    if !binary.exists() {
+        bail!("{} was not built", binary.display());
+    }
+    Ok(binary)
+}
+
+fn start_node(binary: &Path, folder: &Path, role: &str) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(folder.join(format!("{role}.log")))?;
+    Command::new(binary)
+        .arg(role)
+        .arg("--config")
+        .arg(folder.join(format!("{role}.toml")))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {} {role}", binary.display()))
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn wait_for_port(address: SocketAddr) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < READY_WITHIN {
+        if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!("nothing listens on {address} after {READY_WITHIN:?}")
+}
