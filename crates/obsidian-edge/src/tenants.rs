@@ -1,0 +1,241 @@
+//! Who asks: API keys, tenants, and the keys and conversation names derived for them.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use obsidian_types::{ConversationId, Message, PromptText, Role, TenantId};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// The POP's persistent secret, from which each tenant's key is derived. The binary makes it once and
+/// keeps it in a file with mode 0600: with another secret, placeholders of running conversations change.
+#[derive(Clone)]
+pub struct TenantSecret([u8; 32]);
+
+impl TenantSecret {
+    /// Wraps 32 random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for TenantSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TenantSecret(..)")
+    }
+}
+
+/// One API key: only its SHA-256 is kept.
+#[derive(Clone)]
+pub struct ApiKey {
+    tenant: TenantId,
+    digest: [u8; 32],
+}
+
+impl ApiKey {
+    /// A key whose SHA-256 is known, as a configuration file holds it.
+    pub fn from_digest(tenant: TenantId, digest: [u8; 32]) -> Self {
+        Self { tenant, digest }
+    }
+
+    /// A key given in clear.
+    pub fn from_secret(tenant: TenantId, secret: &str) -> Self {
+        Self {
+            tenant,
+            digest: Sha256::digest(secret.as_bytes()).into(),
+        }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ApiKey({})", self.tenant)
+    }
+}
+
+/// The tenant of requests on a POP without keys.
+const DEFAULT_TENANT: &str = "default";
+
+/// All tenants of this POP.
+#[derive(Debug)]
+pub(crate) struct Tenants {
+    keys: Vec<ApiKey>,
+    secret: TenantSecret,
+}
+
+impl Tenants {
+    pub(crate) fn new(keys: Vec<ApiKey>, secret: TenantSecret) -> Self {
+        Self { keys, secret }
+    }
+
+    /// Whether any caller is let in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The tenant that a bearer token belongs to. Takes the same time whichever key fits, if any.
+    pub(crate) fn authenticate(&self, bearer: Option<&str>) -> Option<TenantId> {
+        if self.is_open() {
+            return Some(TenantId::new(DEFAULT_TENANT));
+        }
+        let presented: [u8; 32] = Sha256::digest(bearer?.as_bytes()).into();
+        let mut found = Choice::from(0);
+        let mut position = 0u32;
+        for (index, key) in self.keys.iter().enumerate() {
+            let equal = key.digest.ct_eq(&presented);
+            position.conditional_assign(&u32::try_from(index).unwrap_or(u32::MAX), equal);
+            found |= equal;
+        }
+        if !bool::from(found) {
+            return None;
+        }
+        let key = self.keys.get(usize::try_from(position).ok()?)?;
+        Some(key.tenant.clone())
+    }
+
+    /// The key under which this tenant's placeholders are made.
+    pub(crate) fn tenant_key(&self, tenant: &TenantId) -> [u8; 32] {
+        self.derive(b"obsidian tenant key 1", &[tenant.as_str().as_bytes()])
+    }
+
+    /// What a conversation is called: as the client names it, else after its opening.
+    ///
+    /// Both are HMACs, so that the name a client chose (which may hold personal data) stays here. The
+    /// opening is every message up to and including the first user turn: it is resent unchanged each turn.
+    pub(crate) fn conversation(
+        &self,
+        tenant: &TenantId,
+        named: Option<&PromptText>,
+        messages: &[Message],
+    ) -> ConversationId {
+        let mut parts: Vec<&[u8]> = vec![tenant.as_str().as_bytes()];
+        let label: &[u8] = match named {
+            Some(name) => {
+                parts.push(name.expose().as_bytes());
+                b"obsidian conversation by name 1"
+            }
+            None => {
+                let first_user = messages
+                    .iter()
+                    .position(|message| message.role == Role::User);
+                let opening = first_user.map_or(messages.len(), |index| index + 1);
+                for message in &messages[..opening] {
+                    parts.push(message.role.as_str().as_bytes());
+                    parts.push(message.content.expose().as_bytes());
+                }
+                b"obsidian conversation by opening 1"
+            }
+        };
+        let digest = self.derive(label, &parts);
+        ConversationId::new(hexadecimal(&digest[..16]))
+    }
+
+    fn derive(&self, label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+        // A key shorter than SHA-256's block is padded with zeros (RFC 2104), so this is the same HMAC.
+        let mut block = [0u8; 64];
+        block[..32].copy_from_slice(&self.secret.0);
+        let mut hmac = Hmac::<Sha256>::new(&block.into());
+        hmac.update(label);
+        for part in parts {
+            // Lengths make the encoding injective: no two lists of parts give the same bytes.
+            hmac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hmac.update(part);
+        }
+        hmac.finalize().into_bytes().into()
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use obsidian_types::{Message, Role, TenantId};
+
+    use super::{ApiKey, TenantSecret, Tenants};
+
+    fn tenants(keys: Vec<ApiKey>) -> Tenants {
+        Tenants::new(keys, TenantSecret::new([7; 32]))
+    }
+
+    fn message(role: Role, text: &str) -> Message {
+        Message {
+            role,
+            content: text.into(),
+        }
+    }
+
+    #[test]
+    fn each_key_leads_to_its_tenant() {
+        let open = tenants(vec![]);
+        assert_eq!(open.authenticate(None), Some(TenantId::new("default")));
+        let closed = tenants(vec![
+            ApiKey::from_secret(TenantId::new("a"), "key-a"),
+            ApiKey::from_secret(TenantId::new("b"), "key-b"),
+        ]);
+        assert_eq!(
+            closed.authenticate(Some("key-a")),
+            Some(TenantId::new("a"))
+        );
+        assert_eq!(
+            closed.authenticate(Some("key-b")),
+            Some(TenantId::new("b"))
+        );
+        assert_eq!(closed.authenticate(Some("key-c")), None);
+        assert_eq!(closed.authenticate(Some("")), None);
+        assert_eq!(closed.authenticate(None), None);
+    }
+
+    #[test]
+    fn a_conversation_keeps_its_name_over_the_turns() {
+        let tenants = tenants(vec![]);
+        let tenant = TenantId::new("a");
+        let mut history = vec![
+            message(Role::System, "be brief"),
+            message(Role::User, "hello"),
+        ];
+        let first = tenants.conversation(&tenant, None, &history);
+        history.push(message(Role::Assistant, "hi"));
+        history.push(message(Role::User, "more"));
+        assert_eq!(tenants.conversation(&tenant, None, &history), first);
+        // Another opening, tenant, or a name given: another conversation.
+        history[1] = message(Role::User, "Hello");
+        assert_ne!(tenants.conversation(&tenant, None, &history), first);
+        history[1] = message(Role::User, "hello");
+        let other = TenantId::new("b");
+        assert_ne!(tenants.conversation(&other, None, &history), first);
+        let name = "alice@example.com".into();
+        let named = tenants.conversation(&tenant, Some(&name), &history);
+        assert_ne!(named, first);
+        assert!(!named.as_str().contains("alice"));
+    }
+
+    #[test]
+    fn the_encoding_of_an_opening_is_injective() {
+        let tenants = tenants(vec![]);
+        let tenant = TenantId::new("a");
+        let one = [message(Role::System, "ab"), message(Role::User, "c")];
+        let two = [message(Role::System, "a"), message(Role::User, "bc")];
+        assert_ne!(
+            tenants.conversation(&tenant, None, &one),
+            tenants.conversation(&tenant, None, &two)
+        );
+    }
+
+    #[test]
+    fn tenants_have_keys_of_their_own() {
+        let tenants = tenants(vec![]);
+        assert_ne!(
+            tenants.tenant_key(&TenantId::new("a")),
+            tenants.tenant_key(&TenantId::new("b"))
+        );
+        assert_eq!(format!("{:?}", tenants.secret), "TenantSecret(..)");
+    }
+}
