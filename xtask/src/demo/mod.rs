@@ -1,27 +1,31 @@
 //! The demo: a hub and a POP as two processes on loopback, real requests on the shipped models, one table.
 //!
-//! Start at [`run`]. `nodes` starts and stops the two processes, `client` speaks OpenAI's API to the POP,
+//! Start at [`run`]. `xtask::fabric` starts and stops the two processes and speaks OpenAI's API to the POP;
 //! `requests` says what is sent and what counts as right.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-mod client;
-mod nodes;
 mod requests;
 
-use client::Answer;
-use nodes::Fabric;
 use requests::Request;
+use xtask::fabric::Fabric;
+use xtask::fabric::client::{self, Answer};
 
 /// Builds, starts, asks, reports. With `once`, fails unless every request was right; without, stays up.
 pub(crate) fn run(once: bool) -> Result<()> {
     command::cargo(["build", "--package", "obsidian"])?;
-    let mut fabric = Fabric::start()?;
-    println!("\nPOP on {}, hub on {}, data in {}\n", fabric.pop_url(), fabric.hub_address(), fabric.data_dir().display());
+    let mut fabric = Fabric::start(&built_binary()?)?;
+    println!(
+        "\nPOP on {}, hub on {}, data in {}\n",
+        fabric.pop_url(),
+        fabric.hub_address(),
+        fabric.data_dir().display()
+    );
 
     let mut wrong = Vec::new();
     print_heading();
@@ -99,4 +103,14 @@ fn stay_up(fabric: &Fabric) -> Result<()> {
         std::thread::sleep(Duration::from_secs(1));
         fabric.check_alive()?;
     }
+}
+
+/// The binary beside this task's own: both come from the same target directory and profile.
+fn built_binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.parent().context("xtask lies in no folder")?.join("obsidian");
+    if !binary.exists() {
+        bail!("{} was not built", binary.display());
+    }
+    Ok(binary)
 }

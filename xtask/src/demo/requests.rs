@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::client::Answer;
+use xtask::fabric::client::Answer;
 
 /// Personal data that the client sends and that must never reach the hub.
 const EMAIL: &str = "maria.keller@example.com";
 const CARD: &str = "4111 1111 1111 1111";
 
 /// One request of the demo and what is expected of its answer.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) title: &'static str,
     pub(crate) messages: Value,
@@ -65,6 +66,65 @@ impl Request {
         }
         problems
     }
+}
+
+/// The requests, in the order they are sent.
+pub(crate) fn all() -> Vec<Request> {
+    let plain = Request {
+        title: "answered at the edge",
+        messages: user("What is Obsidian?"),
+        stream: false,
+        model: "auto",
+        hub_is_up: true,
+        kill_hub_in_stream: false,
+        route: "edge",
+        degraded: false,
+        contains: &["obsidian"],
+    };
+    vec![
+        Request {
+            title: "e-mail and card, at the hub",
+            messages: user(&format!(
+                "Please confirm that the receipt goes to {EMAIL} and that card {CARD} was charged."
+            )),
+            route: "hub",
+            contains: &[EMAIL, CARD],
+            ..plain.clone()
+        },
+        Request {
+            title: "streamed from the hub",
+            messages: user("Make a bulleted list of these items: apples, pears, plums, cherries."),
+            stream: true,
+            route: "hub",
+            contains: &["- apples", "- cherries"],
+            ..plain.clone()
+        },
+        Request {
+            title: "hub killed in mid-stream",
+            messages: user("Make a numbered list of these items: router, shield, drafter, hub, core."),
+            stream: true,
+            kill_hub_in_stream: true,
+            route: "hub",
+            degraded: true,
+            contains: &["router"],
+            ..plain.clone()
+        },
+        Request {
+            title: "hub down",
+            messages: user("Hello! Who are you?"),
+            hub_is_up: false,
+            contains: &["obsidian"],
+            ..plain.clone()
+        },
+        Request {
+            title: "hub back",
+            messages: user("Make a bulleted list of these items: apples, pears, plums, cherries."),
+            route: "hub",
+            contains: &["- apples", "- cherries"],
+            ..plain.clone()
+        },
+        plain,
+    ]
 }
 
 /// What must not be found anywhere at the hub.

@@ -7,22 +7,31 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// What came back for one request.
-pub(crate) struct Answer {
-    pub(crate) text: String,
-    pub(crate) route: String,
-    pub(crate) reason: String,
-    pub(crate) degraded: bool,
-    pub(crate) accepted: u64,
-    pub(crate) rejected: u64,
-    pub(crate) wan_bytes_up: u64,
-    pub(crate) wan_bytes_down: u64,
+pub struct Answer {
+    /// The whole text.
+    pub text: String,
+    /// Tier that answered.
+    pub route: String,
+    /// Why the router chose it.
+    pub reason: String,
+    /// Whether a tier was lost on the way.
+    pub degraded: bool,
+    /// Drafted tokens that were emitted.
+    pub accepted: u64,
+    /// Drafted tokens that reached the hub and were not emitted.
+    pub rejected: u64,
+    /// TLS bytes sent to the hub for this request.
+    pub wan_bytes_up: u64,
+    /// TLS bytes received from the hub for this request.
+    pub wan_bytes_down: u64,
     /// Streaming: measured here, until the first text arrives. Otherwise the POP's own figure.
-    pub(crate) first_token: Duration,
-    pub(crate) chunks: usize,
+    pub first_token: Duration,
+    /// Pieces of text that arrived.
+    pub chunks: usize,
 }
 
 /// Whether the POP is ready; `with_hub` also wants its hub connected.
-pub(crate) fn is_ready(url: &str, with_hub: bool) -> bool {
+pub fn is_ready(url: &str, with_hub: bool) -> bool {
     let Ok(mut response) = ureq::get(format!("{url}/readyz")).call() else { return false };
     let Ok(text) = response.body_mut().read_to_string() else { return false };
     let Ok(body) = serde_json::from_str::<Value>(&text) else { return false };
@@ -30,12 +39,7 @@ pub(crate) fn is_ready(url: &str, with_hub: bool) -> bool {
 }
 
 /// Sends one chat request; `after_first_text` runs as soon as the first streamed text is here.
-pub(crate) fn chat(
-    url: &str,
-    body: &Value,
-    stream: bool,
-    after_first_text: impl FnOnce() -> Result<()>,
-) -> Result<Answer> {
+pub fn chat(url: &str, body: &Value, stream: bool, after_first_text: impl FnOnce() -> Result<()>) -> Result<Answer> {
     let started = Instant::now();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut response = agent
@@ -56,11 +60,7 @@ pub(crate) fn chat(
     }
 }
 
-fn read_stream(
-    lines: impl BufRead,
-    started: Instant,
-    after_first_text: impl FnOnce() -> Result<()>,
-) -> Result<Answer> {
+fn read_stream(lines: impl BufRead, started: Instant, after_first_text: impl FnOnce() -> Result<()>) -> Result<Answer> {
     let mut text = String::new();
     let mut first_token = None;
     let mut last_extension = Value::Null;

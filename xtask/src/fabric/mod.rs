@@ -1,4 +1,6 @@
-//! The two processes of the demo: `obsidian hub` and `obsidian edge`, each with its own configuration file.
+//! A small fabric on loopback: `obsidian hub` and `obsidian edge` as processes, each with its own configuration file.
+
+pub mod client;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -10,13 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use super::client;
-
 /// How long a node may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// A hub and a POP that share one development CA in one data directory.
-pub(crate) struct Fabric {
+pub struct Fabric {
     folder: TempDir,
     binary: PathBuf,
     pop_address: SocketAddr,
@@ -27,9 +27,9 @@ pub(crate) struct Fabric {
 
 impl Fabric {
     /// Starts both nodes in a new temporary directory and waits until the POP is ready with its hub.
-    pub(crate) fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("obsidian-demo-").tempdir()?;
-        let binary = built_binary()?;
+    pub fn start(binary: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("obsidian-fabric-").tempdir()?;
+        let binary = binary.to_path_buf();
         let (pop_address, hub_address) = (free_address()?, free_address()?);
         let path = folder.path();
         fs::write(
@@ -39,7 +39,7 @@ impl Fabric {
         fs::write(
             path.join("edge.toml"),
             format!(
-                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"demo-pop\"\n\n[hub]\nurl = \"https://{hub_address}\"\n",
+                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\nurl = \"https://{hub_address}\"\n",
                 path.join("data").display()
             ),
         )?;
@@ -52,27 +52,27 @@ impl Fabric {
     }
 
     /// Where the POP answers.
-    pub(crate) fn pop_url(&self) -> String {
+    pub fn pop_url(&self) -> String {
         format!("http://{}", self.pop_address)
     }
 
     /// Where the hub answers.
-    pub(crate) fn hub_address(&self) -> SocketAddr {
+    pub fn hub_address(&self) -> SocketAddr {
         self.hub_address
     }
 
     /// Everything the two nodes wrote.
-    pub(crate) fn data_dir(&self) -> &Path {
+    pub fn data_dir(&self) -> &Path {
         self.folder.path()
     }
 
     /// The program under show.
-    pub(crate) fn binary(&self) -> &Path {
+    pub fn binary(&self) -> &Path {
         &self.binary
     }
 
     /// Kills or restarts the hub, and waits until the POP has noticed a restart.
-    pub(crate) fn set_hub_running(&mut self, running: bool) -> Result<()> {
+    pub fn set_hub_running(&mut self, running: bool) -> Result<()> {
         match (running, self.hub.take()) {
             (true, None) => {
                 self.hub = Some(start_node(&self.binary, self.folder.path(), "hub")?);
@@ -92,7 +92,7 @@ impl Fabric {
     }
 
     /// An error when a node has ended by itself.
-    pub(crate) fn check_alive(&self) -> Result<()> {
+    pub fn check_alive(&self) -> Result<()> {
         let mut pop = self.pop.lock().map_err(|_| anyhow::anyhow!("the POP's handle is poisoned"))?;
         if let Some(status) = pop.try_wait()? {
             bail!("the POP ended with {status}; its log is {}", self.folder.path().join("edge.log").display());
@@ -101,7 +101,7 @@ impl Fabric {
     }
 
     /// Files the hub wrote (its log above all) that hold one of `secrets`.
-    pub(crate) fn find_in_hub_files(&self, secrets: &[&str]) -> Result<Vec<String>> {
+    pub fn find_in_hub_files(&self, secrets: &[&str]) -> Result<Vec<String>> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_path_buf()];
         while let Some(folder) = folders.pop() {
@@ -143,16 +143,6 @@ impl Drop for Fabric {
             let _ = hub.wait();
         }
     }
-}
-
-/// The binary beside this task's own: both come from the same target directory and profile.
-fn built_binary() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let binary = own.parent().context("xtask lies in no folder")?.join("obsidian");
-    if !binary.exists() {
-        bail!("{} was not built", binary.display());
-    }
-    Ok(binary)
 }
 
 fn start_node(binary: &Path, folder: &Path, role: &str) -> Result<Child> {

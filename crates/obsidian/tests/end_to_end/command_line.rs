@@ -1,0 +1,56 @@
+//! The command line: help that teaches, exit codes that scripts can use.
+
+use std::process::{Command, Output};
+
+use crate::support::binary;
+
+fn obsidian(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).env_remove("OBSIDIAN_URL").env("COLUMNS", "100").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_is_as_reviewed() {
+    for command in ["", "up", "chat", "edge", "hub", "model"] {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        let output = obsidian(&arguments);
+        assert!(output.status.success());
+        let name = if command.is_empty() { "obsidian" } else { command };
+        insta::assert_snapshot!(format!("help_{name}"), text(&output.stdout));
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let usage = obsidian(&["chat", "--no-such-flag"]);
+    assert_eq!(usage.status.code(), Some(2), "{}", text(&usage.stderr));
+    // Port 9 (discard) is not served on loopback.
+    let unavailable = obsidian(&["chat", "--url", "http://127.0.0.1:9", "hello"]);
+    assert_eq!(unavailable.status.code(), Some(4), "{}", text(&unavailable.stderr));
+    assert!(text(&unavailable.stderr).contains("obsidian up"));
+    let failed = obsidian(&["edge", "--config", "/nonexistent/edge.toml"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    assert!(text(&failed.stderr).contains("/nonexistent/edge.toml"));
+}
+
+#[test]
+fn models_are_listed_and_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let listed = obsidian(&["model", "list", "--json", "--data-dir", data]);
+    let models: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let names: Vec<_> = models.as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["obsidian-draft", "obsidian-target"]);
+    let inspected = obsidian(&["model", "inspect", "obsidian-draft", "--json", "--data-dir", data]);
+    let model: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(model["architecture"], "llama");
+    assert!(model["vocabulary_size"].as_u64().unwrap() > 256);
+
+    let unknown = obsidian(&["model", "inspect", "no-such-model", "--data-dir", data]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("obsidian model list"), "{}", text(&unknown.stderr));
+}

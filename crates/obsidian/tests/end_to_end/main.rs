@@ -1,0 +1,9 @@
+//! End to end: the built binary, real guests, the shipped models, real connections on loopback.
+
+mod command_line;
+mod exactness;
+mod faults;
+mod openai_client;
+mod secrecy;
+mod support;
+mod surface;
