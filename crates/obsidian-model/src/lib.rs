@@ -1,1 +1,32 @@
-//! placeholder
+//! Small language models, with the same bits on every machine.
+//!
+//! GGUF files read in place, byte-level BPE, chat templates, the `llama` architecture, sampling with
+//! coupled noise. Synchronous, no I/O but mapping a file, no clocks and no randomness of its own; compiles
+//! natively and to `wasm32-wasip2`. Start at [`Model`]; the arithmetic is pinned in `kernel`.
+
+mod cache;
+mod error;
+mod forward;
+pub mod gguf;
+mod half;
+mod kernel;
+mod math;
+mod model;
+mod noise;
+mod sampling;
+mod source;
+mod stop;
+mod template;
+mod tokenizer;
+mod weights;
+
+pub use cache::{KvCache, PAGE_TOKENS};
+pub use error::ModelError;
+pub use forward::{Lane, LaneLogits, Logits, Wanted, Workspace};
+pub use kernel::Kernel;
+pub use model::{Model, ModelInfo, NUMERICS_ID};
+pub use noise::{Noise, gumbel};
+pub use sampling::{Sampler, Sampling};
+pub use stop::StopMatcher;
+pub use template::ChatMessage;
+pub use tokenizer::{MAX_VOCABULARY, Specials, Tokenizer, byte_character};

@@ -1,0 +1,356 @@
+//! The one forward pass: prefill, decoding, verification and batches of sessions are the same code.
+//!
+//! Every row (one token of one sequence) is computed by operations whose order does not depend on the
+//! other rows, so batches, splits of a prompt and single tokens give equal bits.
+
+use crate::cache::{KvCache, PAGE_TOKENS};
+use crate::error::ModelError;
+use crate::gguf::TensorKind;
+use crate::half;
+use crate::kernel::portable::{self, Attention};
+use crate::kernel::{BLOCK_BYTES, Kernel, QuantisedRows};
+use crate::math;
+use crate::weights::{Layer, Matrix, Shape, Weights};
+
+/// Rows computed in one pass over the weights.
+const ROWS_PER_PASS: usize = 64;
+
+/// Which logits a lane wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: the tokens only fill the cache.
+    None,
+    /// Those after the last token.
+    Last,
+    /// Those after every token.
+    All,
+}
+
+/// One sequence's part of a forward pass.
+#[derive(Debug)]
+pub struct Lane<'call> {
+    /// The sequence; the new tokens are appended to it.
+    pub cache: &'call mut KvCache,
+    /// The new tokens.
+    pub ids: &'call [u32],
+    /// Which logits to compute.
+    pub wanted: Wanted,
+}
+
+/// Scratch memory of forward passes; reuse it.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    quantised: QuantisedRows,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    attended: Vec<f32>,
+    projected: Vec<f32>,
+    gates: Vec<f32>,
+    ups: Vec<f32>,
+    angles: Vec<(f32, f32)>,
+    scores: Vec<f32>,
+    decoded: Vec<f32>,
+    logits: Vec<f32>,
+    spans: Vec<(usize, usize)>,
+}
+
+impl Workspace {
+    /// Empty scratch memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// The logits of one forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'workspace> {
+    floats: &'workspace [f32],
+    spans: &'workspace [(usize, usize)],
+    vocabulary: usize,
+}
+
+/// The logits of one lane.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLogits<'workspace> {
+    floats: &'workspace [f32],
+    vocabulary: usize,
+}
+
+impl<'workspace> Logits<'workspace> {
+    /// The rows of lane `index`; none if there is no such lane or it wanted none.
+    pub fn lane(&self, index: usize) -> LaneLogits<'workspace> {
+        let (start, rows) = self.spans.get(index).copied().unwrap_or((0, 0));
+        let floats = &self.floats[start * self.vocabulary..(start + rows) * self.vocabulary];
+        LaneLogits { floats, vocabulary: self.vocabulary }
+    }
+}
+
+impl<'workspace> LaneLogits<'workspace> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.floats.len() / self.vocabulary
+    }
+
+    /// Row `index`: one logit for each token of the vocabulary. Empty if there is no such row.
+    pub fn row(&self, index: usize) -> &'workspace [f32] {
+        self.floats.chunks_exact(self.vocabulary).nth(index).unwrap_or(&[])
+    }
+
+    /// The last row. Empty if there is none.
+    pub fn last(&self) -> &'workspace [f32] {
+        self.row(self.rows().wrapping_sub(1))
+    }
+}
+
+/// One token on its way through the layers.
+#[derive(Clone, Copy)]
+struct Row {
+    lane: usize,
+    position: usize,
+    id: u32,
+    wanted: bool,
+}
+
+/// A model's weights with the bytes they lie in and the kernel that reads them.
+pub(crate) struct Engine<'model> {
+    pub(crate) weights: &'model Weights,
+    pub(crate) bytes: &'model [u8],
+    pub(crate) kernel: Kernel,
+}
+
+impl Engine<'_> {
+    pub(crate) fn forward<'workspace>(
+        &self,
+        lanes: &mut [Lane<'_>],
+        workspace: &'workspace mut Workspace,
+    ) -> Result<Logits<'workspace>, ModelError> {
+        let rows = self.prepare(lanes, workspace)?;
+        let before: Vec<u32> = lanes.iter().map(|lane| lane.cache.len()).collect();
+        workspace.logits.clear();
+        for rows in rows.chunks(ROWS_PER_PASS) {
+            self.pass(rows, lanes, workspace);
+        }
+        if workspace.logits.iter().any(|logit| !logit.is_finite()) {
+            for (lane, length) in lanes.iter_mut().zip(before) {
+                lane.cache.truncate(length)?;
+            }
+            return Err(ModelError::NotFinite);
+        }
+        let vocabulary = self.weights.shape.vocabulary;
+        Ok(Logits { floats: &workspace.logits, spans: &workspace.spans, vocabulary })
+    }
+
+    /// Checks the call before anything changes, makes room in the caches and lists the rows.
+    fn prepare(&self, lanes: &mut [Lane<'_>], workspace: &mut Workspace) -> Result<Vec<Row>, ModelError> {
+        let shape = &self.weights.shape;
+        for lane in lanes.iter() {
+            if *lane.cache.shape() != shape.cache {
+                return Err(ModelError::InvalidUse("the cache belongs to another model".to_owned()));
+            }
+            if let Some(id) = lane.ids.iter().find(|id| **id as usize >= shape.vocabulary) {
+                return Err(ModelError::InvalidToken(*id));
+            }
+            if lane.ids.is_empty() && lane.wanted == Wanted::Last {
+                return Err(ModelError::InvalidUse("logits of a lane without tokens".to_owned()));
+            }
+        }
+        lanes.iter_mut().try_for_each(|lane| lane.cache.reserve(lane.ids.len()))?;
+        let mut rows = Vec::new();
+        let mut first = 0;
+        workspace.spans.clear();
+        for (index, lane) in lanes.iter().enumerate() {
+            let start = lane.cache.len() as usize;
+            for (offset, id) in lane.ids.iter().enumerate() {
+                let wanted = match lane.wanted {
+                    Wanted::None => false,
+                    Wanted::Last => offset + 1 == lane.ids.len(),
+                    Wanted::All => true,
+                };
+                rows.push(Row { lane: index, position: start + offset, id: *id, wanted });
+            }
+            let count = match lane.wanted {
+                Wanted::None => 0,
+                Wanted::Last => 1,
+                Wanted::All => lane.ids.len(),
+            };
+            workspace.spans.push((first, count));
+            first += count;
+        }
+        Ok(rows)
+    }
+
+    fn pass(&self, rows: &[Row], lanes: &mut [Lane<'_>], workspace: &mut Workspace) {
+        let width = self.weights.shape.width;
+        workspace.hidden.resize(rows.len() * width, 0.0);
+        for (row, hidden) in rows.iter().zip(workspace.hidden.chunks_exact_mut(width)) {
+            self.decode_row(&self.weights.embedding, row.id as usize, hidden);
+        }
+        self.set_angles(rows, &mut workspace.angles);
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            self.attention(index, layer, rows, lanes, workspace);
+            self.feed_forward(layer, workspace);
+        }
+        for row in rows {
+            lanes[row.lane].cache.advance(1);
+        }
+        self.logits(rows, workspace);
+    }
+
+    fn set_angles(&self, rows: &[Row], angles: &mut Vec<(f32, f32)>) {
+        angles.clear();
+        for row in rows {
+            angles.extend(self.weights.frequencies.iter().map(|frequency| {
+                let (sine, cosine) = math::sin_cos(row.position as f64 * frequency);
+                (cosine as f32, sine as f32)
+            }));
+        }
+    }
+
+    fn attention(&self, index: usize, layer: &Layer, rows: &[Row], lanes: &mut [Lane<'_>], workspace: &mut Workspace) {
+        let Workspace { hidden, normed, quantised, queries, keys, values, attended, projected, .. } = workspace;
+        let shape = &self.weights.shape;
+        self.normalise(hidden, &layer.attention_norm, normed);
+        quantised.set(normed, shape.width);
+        for (matrix, output) in [(&layer.query, &mut *queries), (&layer.key, keys), (&layer.value, values)] {
+            self.multiply(matrix, normed, quantised, &mut workspace.decoded, output);
+        }
+        let pairs = self.weights.frequencies.len();
+        let (query_width, key_width) = (layer.query.rows, layer.key.rows);
+        for (at, row) in rows.iter().enumerate() {
+            let angles = &workspace.angles[at * pairs..][..pairs];
+            let (query, key) =
+                (&mut queries[at * query_width..][..query_width], &mut keys[at * key_width..][..key_width]);
+            query.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles));
+            key.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles));
+            lanes[row.lane].cache.store(index, row.position, key, &values[at * key_width..][..key_width]);
+        }
+        attended.resize(rows.len() * query_width, 0.0);
+        for (at, row) in rows.iter().enumerate() {
+            let query = &queries[at * query_width..][..query_width];
+            let output = &mut attended[at * query_width..][..query_width];
+            attend(self.kernel, shape, index, row, lanes[row.lane].cache, query, &mut workspace.scores, output);
+        }
+        quantised.set(attended, query_width);
+        self.multiply(&layer.attention_output, attended, quantised, &mut workspace.decoded, projected);
+        add(hidden, projected);
+    }
+
+    fn feed_forward(&self, layer: &Layer, workspace: &mut Workspace) {
+        let Workspace { hidden, normed, quantised, gates, ups, projected, decoded, .. } = workspace;
+        self.normalise(hidden, &layer.feed_norm, normed);
+        quantised.set(normed, self.weights.shape.width);
+        self.multiply(&layer.gate, normed, quantised, decoded, gates);
+        self.multiply(&layer.up, normed, quantised, decoded, ups);
+        self.kernel.gate(gates, ups);
+        quantised.set(gates, self.weights.shape.feed_width);
+        self.multiply(&layer.down, gates, quantised, decoded, projected);
+        add(hidden, projected);
+    }
+
+    fn logits(&self, rows: &[Row], workspace: &mut Workspace) {
+        let width = self.weights.shape.width;
+        let Workspace { hidden, normed, quantised, projected, decoded, logits, .. } = workspace;
+        let mut kept = 0;
+        for (at, _) in rows.iter().enumerate().filter(|(_, row)| row.wanted) {
+            hidden.copy_within(at * width..(at + 1) * width, kept * width);
+            kept += 1;
+        }
+        if kept == 0 {
+            return;
+        }
+        hidden.truncate(kept * width);
+        self.normalise(hidden, &self.weights.output_norm, normed);
+        quantised.set(normed, width);
+        self.multiply(&self.weights.output, normed, quantised, decoded, projected);
+        logits.extend_from_slice(projected);
+    }
+
+    fn normalise(&self, hidden: &[f32], weights: &[f32], normed: &mut Vec<f32>) {
+        let width = weights.len();
+        normed.resize(hidden.len(), 0.0);
+        for (row, output) in hidden.chunks_exact(width).zip(normed.chunks_exact_mut(width)) {
+            portable::normalise(row, weights, self.weights.shape.epsilon, output);
+        }
+    }
+
+    /// `outputs[row][i]` = row `i` of `matrix` · row of the inputs, which come as floats and quantised.
+    fn multiply(
+        &self,
+        matrix: &Matrix,
+        floats: &[f32],
+        quantised: &QuantisedRows,
+        decoded: &mut Vec<f32>,
+        outputs: &mut Vec<f32>,
+    ) {
+        let count = floats.len() / matrix.columns;
+        outputs.resize(count * matrix.rows, 0.0);
+        if matrix.kind == TensorKind::Q8_0 {
+            return self.kernel.multiply_q8(&self.bytes[matrix.range.clone()], quantised, outputs);
+        }
+        decoded.resize(matrix.columns, 0.0);
+        for row in 0..matrix.rows {
+            self.decode_row(matrix, row, decoded);
+            for (input, floats) in floats.chunks_exact(matrix.columns).enumerate() {
+                outputs[input * matrix.rows + row] = portable::dot(decoded, floats);
+            }
+        }
+    }
+
+    /// One row of a matrix as floats.
+    fn decode_row(&self, matrix: &Matrix, row: usize, floats: &mut [f32]) {
+        let bytes = &self.bytes[matrix.range.clone()];
+        let width = bytes.len() / matrix.rows;
+        let bytes = &bytes[row * width..][..width];
+        match matrix.kind {
+            TensorKind::F32 => {
+                let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
+            }
+            TensorKind::F16 => {
+                let values = bytes.as_chunks::<2>().0.iter().map(|bytes| half::to_f32(u16::from_le_bytes(*bytes)));
+                floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
+            }
+            TensorKind::Q8_0 => {
+                let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
+                for (floats, block) in floats.chunks_exact_mut(BLOCK_BYTES - 2).zip(blocks) {
+                    let scale = half::to_f32(u16::from_le_bytes([block[0], block[1]]));
+                    let values = block[2..].iter().map(|byte| f32::from(*byte as i8) * scale);
+                    floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
+                }
+            }
+        }
+    }
+}
+
+fn add(hidden: &mut [f32], projected: &[f32]) {
+    hidden.iter_mut().zip(projected).for_each(|(hidden, value)| *hidden += value);
+}
+
+/// All heads of one row.
+#[expect(clippy::too_many_arguments, reason = "one place, and each is a different buffer")]
+fn attend(
+    kernel: Kernel,
+    shape: &Shape,
+    layer: usize,
+    row: &Row,
+    cache: &KvCache,
+    query: &[f32],
+    scores: &mut Vec<f32>,
+    output: &mut [f32],
+) {
+    let positions = row.position + 1;
+    let group = shape.heads / shape.cache.heads * shape.head_size;
+    scores.resize(scores.len().max(positions.next_multiple_of(PAGE_TOKENS)), 0.0);
+    let groups = query.chunks_exact(group).zip(output.chunks_exact_mut(group));
+    for (head, (queries, outputs)) in groups.enumerate() {
+        let pages: Vec<(&[f32], &[f32])> = cache.slabs(layer, head).take(positions.div_ceil(PAGE_TOKENS)).collect();
+        let heads = queries.chunks_exact(shape.head_size).zip(outputs.chunks_exact_mut(shape.head_size));
+        for (query, output) in heads {
+            let scale = 1.0 / (shape.head_size as f32).sqrt();
+            kernel.attend(&mut Attention { query, pages: &pages, positions, scale, scores, output });
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Writes GGUF v3 files: for tests, conversions and random models of a wanted size.
+
+use super::TensorKind;
+
+const ALIGNMENT: usize = 32;
+
+/// Collects metadata and tensors, then gives the file's bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    entries: u64,
+    metadata: Vec<u8>,
+    tensors: u64,
+    headers: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an unsigned 32-bit metadata value.
+    pub fn unsigned(&mut self, key: &str, value: u32) -> &mut Self {
+        self.entry(key, 4);
+        self.metadata.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds a single-precision metadata value.
+    pub fn float(&mut self, key: &str, value: f32) -> &mut Self {
+        self.entry(key, 6);
+        self.metadata.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds a text metadata value.
+    pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
+        self.entry(key, 8);
+        string(&mut self.metadata, value);
+        self
+    }
+
+    /// Adds an array of texts.
+    pub fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
+        self.entry(key, 9);
+        self.metadata.extend(8_u32.to_le_bytes());
+        self.metadata.extend((values.len() as u64).to_le_bytes());
+        for value in values {
+            string(&mut self.metadata, value);
+        }
+        self
+    }
+
+    /// Adds an array of signed 32-bit integers.
+    pub fn integers(&mut self, key: &str, values: &[i32]) -> &mut Self {
+        self.entry(key, 9);
+        self.metadata.extend(5_u32.to_le_bytes());
+        self.metadata.extend((values.len() as u64).to_le_bytes());
+        for value in values {
+            self.metadata.extend(value.to_le_bytes());
+        }
+        self
+    }
+
+    /// Adds a tensor; `bytes` must be as long as shape and kind need (the reader checks it).
+    pub fn tensor(&mut self, name: &str, dimensions: &[u64], kind: TensorKind, bytes: &[u8]) -> &mut Self {
+        self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
+        self.tensors += 1;
+        string(&mut self.headers, name);
+        self.headers.extend((dimensions.len() as u32).to_le_bytes());
+        for dimension in dimensions {
+            self.headers.extend(dimension.to_le_bytes());
+        }
+        self.headers.extend(kind.code().to_le_bytes());
+        self.headers.extend((self.data.len() as u64).to_le_bytes());
+        self.data.extend(bytes);
+        self
+    }
+
+    /// The file.
+    pub fn finish(&self) -> Vec<u8> {
+        let mut file = Vec::new();
+        file.extend(super::MAGIC);
+        file.extend(super::VERSION.to_le_bytes());
+        file.extend(self.tensors.to_le_bytes());
+        file.extend(self.entries.to_le_bytes());
+        file.extend(&self.metadata);
+        file.extend(&self.headers);
+        file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+        file.extend(&self.data);
+        file
+    }
+
+    fn entry(&mut self, key: &str, code: u32) {
+        self.entries += 1;
+        string(&mut self.metadata, key);
+        self.metadata.extend(code.to_le_bytes());
+    }
+}
+
+fn string(to: &mut Vec<u8>, text: &str) {
+    to.extend((text.len() as u64).to_le_bytes());
+    to.extend(text.as_bytes());
+}
+
+/// `values` rounded to Q8_0 blocks: scale = largest magnitude / 127, stored as half precision.
+///
+/// The length must be a multiple of 32; a remainder is dropped.
+pub fn quantise_q8_0(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() / 32 * 34);
+    for block in values.chunks_exact(32) {
+        let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        bytes.extend(crate::half::from_f32(scale).to_le_bytes());
+        bytes.extend(block.iter().map(|value| (value * inverse).round_ties_even() as i8 as u8));
+    }
+    bytes
+}

@@ -1,0 +1,104 @@
+//! The inner loops, in one order of operations for every instruction set.
+//!
+//! [`portable`] is the definition. The other modules compute the same bits with the machine's vector
+//! instructions; tests compare them. Nothing here allocates or knows what a model is.
+//!
+//! **The product of a Q8_0 row and a Q8 input** (numerics id `obsidian-q8-1`): for each block of 32, the
+//! integer sum of lane `l` (0..4) runs over elements `4l..4l+4` and `16+4l..16+4l+4`; a weight of −128
+//! counts as −127; the sum becomes f32 (exactly), is multiplied by `weight scale × input scale` (rounded
+//! once) and added to the f32 lane `l`; blocks ascend; the result is `(s0 + s1) + (s2 + s3)`.
+//! No multiplication is ever fused with an addition.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod input;
+pub(crate) mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+mod wasm;
+
+pub(crate) use input::QuantisedRows;
+
+/// Elements in a quantisation block.
+pub(crate) const BLOCK: usize = 32;
+/// Bytes of a Q8_0 block: a half-precision scale and 32 signed bytes.
+pub(crate) const BLOCK_BYTES: usize = 34;
+/// Independent partial sums of f32 reductions.
+pub(crate) const LANES: usize = 8;
+
+/// An implementation of the inner loops. All give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Plain Rust, on any machine.
+    Portable,
+    /// x86-64 with AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// WebAssembly with simd128 and relaxed SIMD.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+    Wasm,
+}
+
+impl Kernel {
+    /// The implementations this machine can run, slowest first.
+    pub fn available() -> Vec<Self> {
+        let mut kernels = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::is_supported() {
+                kernels.push(Self::Avx2);
+            }
+            if avx512::is_supported() {
+                kernels.push(Self::Avx512);
+            }
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+        kernels.push(Self::Wasm);
+        kernels
+    }
+
+    /// The fastest implementation this machine can run.
+    pub fn best() -> Self {
+        Self::available().last().copied().unwrap_or(Self::Portable)
+    }
+
+    /// Products of every row of `weights` with every row of `inputs`: `outputs[input][row]`.
+    pub(crate) fn multiply_q8(self, weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+        inputs.check(weights, outputs);
+        match self {
+            Self::Portable => portable::multiply_q8(weights, inputs, outputs),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::multiply_q8(weights, inputs, outputs),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::multiply_q8(weights, inputs, outputs),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+            Self::Wasm => wasm::multiply_q8(weights, inputs, outputs),
+        }
+    }
+
+    /// See [`portable::attend`].
+    pub(crate) fn attend(self, attention: &mut portable::Attention<'_>) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::attend(attention),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::attend(attention),
+            _ => portable::attend(attention),
+        }
+    }
+
+    /// See [`portable::gate`].
+    pub(crate) fn gate(self, gates: &mut [f32], ups: &[f32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::gate(gates, ups),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::gate(gates, ups),
+            _ => portable::gate(gates, ups),
+        }
+    }
+}
