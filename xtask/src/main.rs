@@ -3,6 +3,8 @@
 //! Each task is one file. This one only parses the command line and sets up what every task needs:
 //! the repository root as working directory and, where guests get compiled, the wasm target.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

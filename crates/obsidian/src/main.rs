@@ -1,1 +1,76 @@
-fn main() {}
+//! The `obsidian` command. One file per subcommand; this one parses and dispatches.
+//!
+//! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
+//! `model` looks at model files. Exit codes are in `exit.rs`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod chat;
+mod client;
+mod config;
+mod data_dir;
+mod edge;
+mod exit;
+mod hub;
+mod logging;
+mod model;
+mod node;
+mod shipped;
+mod up;
+
+#[derive(Parser)]
+#[command(
+    name = "obsidian",
+    version,
+    about = "A node of a geo-distributed AI fabric: private, exact, answers beside the user",
+    after_help = "Start with `obsidian up` in one terminal and `obsidian chat \"What is Obsidian?\"` in another.\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy or signature, 4 unavailable."
+)]
+struct Arguments {
+    /// How log lines on standard error look
+    #[arg(long, global = true, env = "OBSIDIAN_LOG_FORMAT", default_value = "text")]
+    log_format: logging::LogFormat,
+    /// Log level, or a list such as `info,obsidian_edge=debug`
+    #[arg(long, global = true, env = "OBSIDIAN_LOG", default_value = "info")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpArguments),
+    Chat(chat::ChatArguments),
+    Edge(edge::EdgeArguments),
+    Hub(hub::HubArguments),
+    Model(model::ModelArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit::code(&error)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    logging::start(arguments.log_format, &arguments.log)?;
+    node::install_cryptography();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match arguments.command {
+        Command::Up(arguments) => runtime.block_on(up::run(arguments)),
+        Command::Chat(arguments) => runtime.block_on(chat::run(arguments)),
+        Command::Edge(arguments) => runtime.block_on(edge::run(arguments)),
+        Command::Hub(arguments) => runtime.block_on(hub::run(arguments)),
+        Command::Model(arguments) => model::run(arguments),
+    }
+}
