@@ -1,1 +1,140 @@
-//! placeholder
+//! The draft model as a component of world `drafter`.
+//!
+//! Weights are attached by the host and read where they lie ([`region`]); the model itself is
+//! `obsidian-model`, the same code that runs natively. Start at [`Drafter`].
+
+mod region;
+mod session;
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use obsidian_model::{ChatMessage, Model, ModelError as Failure, Specials, Workspace};
+
+use exports::obsidian::edge::drafting::{Guest, GuestSession, ModelError, ModelInfo, Sampling, SessionBorrow};
+use obsidian::edge::types::Message;
+use session::Session;
+
+wit_bindgen::generate!({ path: "../../wit", world: "drafter" });
+
+static MODEL: OnceLock<Model> = OnceLock::new();
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
+}
+
+/// The loaded model.
+///
+/// # Panics
+/// (a trap) if `load` was not called before: the contract puts it before anything else, and the calls
+/// that end here have no error to return.
+fn model() -> &'static Model {
+    let model = MODEL.get();
+    assert!(model.is_some(), "load comes before anything else");
+    model.unwrap_or_else(|| unreachable!())
+}
+
+struct Drafter;
+
+impl Guest for Drafter {
+    type Session = RefCell<Session>;
+
+    fn load() -> Result<ModelInfo, ModelError> {
+        if MODEL.get().is_some() {
+            return Err(ModelError::InvalidUse("load is called once".to_owned()));
+        }
+        let bytes = region::attach().map_err(ModelError::InvalidModel)?;
+        let model = Model::from_static(bytes).map_err(translate)?;
+        let info = model.info().clone();
+        let _ = MODEL.set(model);
+        Ok(ModelInfo {
+            name: info.name,
+            architecture: info.architecture,
+            vocabulary_size: info.vocabulary_size,
+            context_length: info.context_length,
+            parameters: info.parameters,
+            end_ids: info.end_ids,
+            vocabulary_digest: info.vocabulary_digest,
+            numerics_id: info.numerics_id.to_owned(),
+        })
+    }
+
+    fn render(messages: Vec<Message>) -> Result<Vec<u32>, ModelError> {
+        let messages = messages.iter().map(|message| ChatMessage { role: &message.role, content: &message.content });
+        let messages: Vec<ChatMessage<'_>> = messages.collect();
+        model().render(&messages).map_err(translate)
+    }
+
+    fn tokenize(text: String) -> Vec<u32> {
+        model().tokenizer().encode(&text, Specials::AsText)
+    }
+
+    fn detokenize(ids: Vec<u32>) -> Result<Vec<u8>, ModelError> {
+        model().tokenizer().decode(&ids).map_err(translate)
+    }
+
+    fn step(sessions: Vec<SessionBorrow<'_>>) -> Result<Vec<u32>, ModelError> {
+        let mut sessions = borrow_all(&sessions)?;
+        let mut sessions: Vec<&mut Session> = sessions.iter_mut().map(|session| &mut **session).collect();
+        WORKSPACE.with_borrow_mut(|workspace| session::step(model(), &mut sessions, workspace)).map_err(translate)
+    }
+
+    fn draft(sessions: Vec<SessionBorrow<'_>>, window: u32) -> Result<Vec<Vec<u32>>, ModelError> {
+        let mut sessions = borrow_all(&sessions)?;
+        let mut sessions: Vec<&mut Session> = sessions.iter_mut().map(|session| &mut **session).collect();
+        WORKSPACE
+            .with_borrow_mut(|workspace| session::draft(model(), &mut sessions, window, workspace))
+            .map_err(translate)
+    }
+}
+
+/// Borrows every session; the same one twice is refused.
+fn borrow_all<'call>(
+    sessions: &'call [SessionBorrow<'_>],
+) -> Result<Vec<std::cell::RefMut<'call, Session>>, ModelError> {
+    let borrow = |session: &'call SessionBorrow<'_>| {
+        let session = session.get::<RefCell<Session>>().try_borrow_mut();
+        session.map_err(|_| ModelError::InvalidUse("the same session twice in a list".to_owned()))
+    };
+    sessions.iter().map(borrow).collect()
+}
+
+impl GuestSession for RefCell<Session> {
+    fn new(sampling: Sampling) -> Self {
+        let Sampling { temperature, top_k, top_p, seed, choice } = sampling;
+        let sampling = obsidian_model::Sampling { temperature, top_k, top_p, seed, choice };
+        RefCell::new(Session::new(model(), sampling))
+    }
+
+    fn feed(&self, ids: Vec<u32>) -> Result<(), ModelError> {
+        self.borrow_mut().feed(model(), &ids).map_err(translate)
+    }
+
+    fn truncate(&self, length: u32) -> Result<(), ModelError> {
+        self.borrow_mut().truncate(length).map_err(translate)
+    }
+
+    fn length(&self) -> u32 {
+        self.borrow().length()
+    }
+
+    fn logits(&self) -> Result<Vec<u32>, ModelError> {
+        let mut session = self.borrow_mut();
+        let logits = WORKSPACE.with_borrow_mut(|workspace| session.logits(model(), workspace)).map_err(translate)?;
+        Ok(logits.into_iter().map(f32::to_bits).collect())
+    }
+}
+
+fn translate(failure: Failure) -> ModelError {
+    match failure {
+        Failure::ContextFull(length) => ModelError::ContextFull(length),
+        Failure::InvalidToken(id) => ModelError::InvalidToken(id),
+        Failure::Template(reason) => ModelError::Template(reason),
+        Failure::InvalidUse(reason) => ModelError::InvalidUse(reason),
+        Failure::Read(_) | Failure::Malformed(_) | Failure::Unsupported(_) | Failure::NotFinite => {
+            ModelError::InvalidModel(failure.to_string())
+        }
+    }
+}
+
+export!(Drafter);
