@@ -1,0 +1,181 @@
+//! `Masked<T>`: the proof that text may leave the POP.
+//!
+//! It has no constructor outside this module. [`Vault::seal`] makes one after it has searched every field
+//! for the vault's originals and has run the detectors natively once more, so that neither a broken nor a
+//! malicious shield guest can pass text through.
+
+use std::fmt;
+use std::ops::Range;
+
+use obsidian_types::{Message, TokenId};
+use thiserror::Error;
+
+use crate::detect;
+use crate::kind::Kind;
+use crate::mask::gaps;
+use crate::occurrences::Occurrences;
+use crate::vault::Vault;
+
+/// Something without personal data in it. Only this crate can make one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Masked<T>(T);
+
+impl<T> Masked<T> {
+    /// What was sealed.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Every text leaf of a request, already masked, waiting to be sealed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Prompt {
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// Stop strings.
+    pub stop: Vec<String>,
+    /// The client's name for its user.
+    pub user: Option<String>,
+}
+
+impl Prompt {
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        let contents = self.messages.iter().map(|message| message.content.expose());
+        contents.chain(self.stop.iter().map(String::as_str)).chain(self.user.as_deref())
+    }
+}
+
+/// Token ids of a masked prompt.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct TokenIds(Vec<TokenId>);
+
+impl TokenIds {
+    /// The ids.
+    pub fn as_slice(&self) -> &[TokenId] {
+        &self.0
+    }
+}
+
+/// Why something was not sealed: it would have carried personal data out. Carries positions and kinds only.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// An original of the vault is still there.
+    #[error("field {field} still contains an original; mask it again natively or refuse the request")]
+    OriginalSurvives {
+        /// Position: messages first, then stop strings, then the user; 0 for tokens.
+        field: usize,
+    },
+    /// The native detectors found a value that was never masked.
+    #[error("field {field} contains an unmasked {kind}; mask it again natively or refuse the request")]
+    Unmasked {
+        /// Position: messages first, then stop strings, then the user; 0 for tokens.
+        field: usize,
+        /// What was found.
+        kind: Kind,
+    },
+}
+
+impl Vault {
+    /// Seals a masked prompt, or says which field still has personal data in it.
+    pub fn seal(&self, prompt: Prompt) -> Result<Masked<Prompt>, SealError> {
+        let originals = self.occurrences();
+        for (field, text) in prompt.fields().enumerate() {
+            self.check(field, text, &[], &originals)?;
+        }
+        Ok(Masked(prompt))
+    }
+
+    fn occurrences(&self) -> Occurrences<'_> {
+        Occurrences::new(self.replacements().iter().map(|replacement| replacement.original.expose()))
+    }
+
+    /// `sealed` are ranges that were checked before: the detectors need not read them again.
+    fn check(
+        &self,
+        field: usize,
+        text: &str,
+        sealed: &[Range<usize>],
+        originals: &Occurrences<'_>,
+    ) -> Result<(), SealError> {
+        let placements = self.placements(text.as_bytes());
+        for gap in gaps(text.len(), &placements) {
+            if !originals.find(&text.as_bytes()[gap]).is_empty() {
+                return Err(SealError::OriginalSurvives { field });
+            }
+        }
+        let covered = if sealed.is_empty() { placements } else { union(placements, sealed) };
+        match detect::outside(text, &covered).first() {
+            Some(found) => Err(SealError::Unmasked { field, kind: found.kind }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Masked<Prompt> {
+    /// Seals the token ids that this prompt was rendered to. `decoded` are the same ids turned back into
+    /// bytes: they are searched for originals, and what the chat template added around the sealed
+    /// messages is given to the detectors too.
+    pub fn tokens(&self, ids: Vec<TokenId>, decoded: &[u8], vault: &Vault) -> Result<Masked<TokenIds>, SealError> {
+        let text = String::from_utf8_lossy(decoded);
+        let sealed = self.sealed_ranges(&text);
+        vault.check(0, &text, &sealed, &vault.occurrences())?;
+        Ok(Masked(TokenIds(ids)))
+    }
+
+    /// Where the messages stand in the rendered text; templates may trim them.
+    fn sealed_ranges(&self, text: &str) -> Vec<Range<usize>> {
+        let mut ranges = Vec::new();
+        let mut position = 0;
+        for message in &self.0.messages {
+            let content = message.content.expose().trim();
+            if content.is_empty() {
+                continue;
+            }
+            if let Some(offset) = text[position..].find(content) {
+                let start = position + offset;
+                position = start + content.len();
+                ranges.push(start..position);
+            }
+        }
+        ranges
+    }
+}
+
+/// Both lists as one, ascending and apart.
+fn union(mut ranges: Vec<Range<usize>>, more: &[Range<usize>]) -> Vec<Range<usize>> {
+    ranges.extend_from_slice(more);
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+impl fmt::Debug for Masked<Prompt> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Masked({:?})", self.0)
+    }
+}
+
+impl fmt::Debug for Masked<TokenIds> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Masked({:?})", self.0)
+    }
+}
+
+impl fmt::Debug for Prompt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: usize = self.fields().map(str::len).sum();
+        write!(formatter, "Prompt({} messages, {bytes} bytes)", self.messages.len())
+    }
+}
+
+impl fmt::Debug for TokenIds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "TokenIds({})", self.0.len())
+    }
+}
