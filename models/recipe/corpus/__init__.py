@@ -1,0 +1,1 @@
+"""Synthetic training text for the two small models, written by seeds."""
