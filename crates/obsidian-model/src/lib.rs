@@ -16,6 +16,7 @@ mod noise;
 mod sampling;
 mod source;
 mod stop;
+pub mod synthetic;
 mod template;
 mod tokenizer;
 mod weights;

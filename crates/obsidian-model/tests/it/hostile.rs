@@ -1,0 +1,157 @@
+//! Broken and hostile files are errors: never a panic, never a large allocation.
+
+use obsidian_model::gguf::write::Writer;
+use obsidian_model::gguf::{Gguf, TensorKind};
+use obsidian_model::synthetic::Synthetic;
+use obsidian_model::{ChatMessage, Lane, Model, ModelError, Wanted, Workspace};
+use proptest::prelude::*;
+
+fn header(tensors: u64, entries: u64) -> Vec<u8> {
+    let mut file = b"GGUF".to_vec();
+    file.extend(3_u32.to_le_bytes());
+    file.extend(tensors.to_le_bytes());
+    file.extend(entries.to_le_bytes());
+    file
+}
+
+fn refuse(file: &[u8], reason: &str) {
+    let error = Gguf::parse(file).unwrap_err().to_string();
+    assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+}
+
+#[test]
+fn counts_are_not_believed() {
+    refuse(b"GGUX", "magic");
+    refuse(b"GG", "truncated");
+    refuse(&header(u64::MAX, 0), "too many");
+    refuse(&header(0, u64::MAX), "too many");
+    refuse(&header(60_000, 0), "truncated");
+    refuse(&header(0, 60_000), "truncated");
+    let mut array = header(0, 1);
+    array.extend(1_u64.to_le_bytes());
+    array.extend(b"a");
+    array.extend(9_u32.to_le_bytes());
+    for element in [4_u32, 8, 12] {
+        let mut file = array.clone();
+        file.extend(element.to_le_bytes());
+        file.extend(u64::MAX.to_le_bytes());
+        refuse(&file, "truncated");
+    }
+    let mut nested = array.clone();
+    nested.extend(9_u32.to_le_bytes());
+    nested.extend(1_u64.to_le_bytes());
+    refuse(&nested, "nested");
+    let mut version = b"GGUF".to_vec();
+    version.extend(2_u32.to_le_bytes());
+    refuse(&version, "version 2");
+}
+
+#[test]
+fn names_are_unique() {
+    let mut keys = Writer::new();
+    keys.unsigned("a", 1).unsigned("a", 2);
+    refuse(&keys.finish(), "twice");
+    let mut tensors = Writer::new();
+    tensors.tensor("t", &[1], TensorKind::F32, &[0; 4]).tensor("t", &[1], TensorKind::F32, &[0; 4]);
+    refuse(&tensors.finish(), "twice");
+}
+
+/// A file with one tensor whose header is given field by field.
+fn one_tensor(dimensions: &[u64], kind: u32, offset: u64) -> Vec<u8> {
+    let mut file = header(1, 0);
+    file.extend(1_u64.to_le_bytes());
+    file.extend(b"t");
+    file.extend((dimensions.len() as u32).to_le_bytes());
+    dimensions.iter().for_each(|dimension| file.extend(dimension.to_le_bytes()));
+    file.extend(kind.to_le_bytes());
+    file.extend(offset.to_le_bytes());
+    file.resize(file.len().next_multiple_of(32) + 128, 0);
+    file
+}
+
+#[test]
+fn shapes_and_places_are_checked() {
+    assert!(Gguf::parse(&one_tensor(&[32], 0, 0)).is_ok());
+    refuse(&one_tensor(&[33], 0, 0), "past the end");
+    refuse(&one_tensor(&[1], 0, 128), "past the end");
+    refuse(&one_tensor(&[1], 0, u64::MAX - 31), "past the end");
+    refuse(&one_tensor(&[1], 0, 4), "misaligned");
+    refuse(&one_tensor(&[0], 0, 0), "impossible");
+    refuse(&one_tensor(&[31], 8, 0), "impossible");
+    refuse(&one_tensor(&[u64::MAX, u64::MAX], 0, 0), "impossible");
+    refuse(&one_tensor(&[1 << 62, 2], 0, 0), "impossible");
+    refuse(&one_tensor(&[], 0, 0), "0 dimensions");
+    refuse(&one_tensor(&[1; 5], 0, 0), "5 dimensions");
+    refuse(&one_tensor(&[1], 99, 0), "type 99");
+}
+
+#[test]
+fn overlapping_tensors_are_refused() {
+    let mut writer = Writer::new();
+    writer.tensor("a", &[16], TensorKind::F32, &[0; 64]).tensor("b", &[16], TensorKind::F32, &[0; 64]);
+    let mut file = writer.finish();
+    assert!(Gguf::parse(&file).is_ok());
+    // The second tensor's offset is the last field before the data, which is 64-aligned here.
+    let at = file.windows(8).rposition(|window| window == 64_u64.to_le_bytes()).unwrap();
+    file[at..at + 8].copy_from_slice(&32_u64.to_le_bytes());
+    refuse(&file, "overlap");
+}
+
+#[test]
+fn other_architectures_are_refused_by_name() {
+    let mut writer = Writer::new();
+    writer.text("general.architecture", "mamba");
+    let error = Model::from_bytes(writer.finish()).unwrap_err();
+    assert_eq!(error, ModelError::Unsupported("architecture \"mamba\"".to_owned()));
+}
+
+#[test]
+fn broken_weights_are_an_error() {
+    let file = Synthetic { kind: TensorKind::F32, ..Synthetic::default() }.file();
+    let mut broken = file.clone();
+    let at = file.len() - 4;
+    broken[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let model = Model::from_bytes(broken).unwrap();
+    let mut cache = model.new_cache();
+    let mut lanes = [Lane { cache: &mut cache, ids: &[1, 2], wanted: Wanted::Last }];
+    assert_eq!(model.forward(&mut lanes, &mut Workspace::new()).unwrap_err(), ModelError::NotFinite);
+    assert_eq!(cache.len(), 0);
+}
+
+/// Whatever can be parsed is used as well.
+fn exercise(file: Vec<u8>) {
+    let Ok(model) = Model::from_bytes(file) else { return };
+    let _ = model.render(&[ChatMessage { role: "user", content: "hello <|im_end|> world" }]);
+    let mut cache = model.new_cache();
+    let mut lanes = [Lane { cache: &mut cache, ids: &[1, 2, 3], wanted: Wanted::All }];
+    let _ = model.forward(&mut lanes, &mut Workspace::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn mutations_never_panic(
+        changes in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..12),
+        cut in proptest::option::weighted(0.2, 0.0_f64..1.0),
+        header_only in any::<bool>(),
+    ) {
+        let mut file = Synthetic { layers: 1, ..Synthetic::default() }.file();
+        let reach = if header_only { 8_000.0 } else { file.len() as f64 };
+        for (at, value) in changes {
+            let at = (at * reach) as usize;
+            file[at] = value;
+        }
+        if let Some(cut) = cut {
+            file.truncate((cut * file.len() as f64) as usize);
+        }
+        exercise(file);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut file = header(1, 2);
+        file.extend(bytes);
+        let _ = Gguf::parse(&file);
+    }
+}

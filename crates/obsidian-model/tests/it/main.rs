@@ -1,0 +1,6 @@
+//! Integration tests of the model crate.
+
+mod arithmetic;
+mod hostile;
+mod injection;
+mod sampler;
