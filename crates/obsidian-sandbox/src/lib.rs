@@ -1,1 +1,29 @@
-//! placeholder
+//! Sandboxes: the only crate that knows wasmtime.
+//!
+//! Two engines run guests: the function engine gives shield and router a fresh, pooled instance per
+//! request; the model engine keeps a drafter and its attached weights for long. Guests are entered on
+//! compute threads only, have a deadline and a memory limit, and are granted nothing but what their
+//! world says. No other crate may name a wasmtime type, and `unsafe` is confined to `aot` and
+//! `weights::attach`.
+//!
+//! Start at [`Engines`], then [`ShieldSandbox`], [`RouterSandbox`] and [`Drafter`].
+
+mod aot;
+mod busy;
+mod call;
+mod drafter;
+mod engine;
+mod error;
+mod function;
+mod pool;
+mod shield;
+mod state;
+mod wasi;
+mod weights;
+
+pub use drafter::{DraftSession, Drafter, ModelInfo};
+pub use engine::{EngineKind, EngineOptions, Engines};
+pub use error::{ComputeError, Refusal, SandboxError, WeightError};
+pub use pool::{ComputePool, ComputePoolOptions};
+pub use shield::{SandboxRestorer, ShieldSandbox};
+pub use weights::{Progress, WeightFile, WeightStore};

@@ -20,6 +20,14 @@ pub const MAX_VAULT_VALUES: u32 = 4_096;
 pub const MAX_INFLIGHT_REQUESTS: usize = 512;
 /// Commands waiting for one drafter sandbox; the next gets 503.
 pub const MAX_DRAFTER_QUEUE: usize = 256;
+/// Sessions open in one drafter sandbox; the next gets 503.
+pub const MAX_DRAFTER_SESSIONS: usize = 256;
+/// Sessions that one call into a drafter advances together.
+pub const MAX_DRAFTER_BATCH: usize = 64;
+/// Largest weight file that is copied into sealed memory, bytes; larger ones go through the weight store.
+pub const MAX_SEALED_WEIGHT_BYTES: u64 = 64 << 20;
+/// Regions of one sandbox on which weights lie.
+pub const MAX_WEIGHT_REGIONS: usize = 32;
 /// Jobs waiting for the compute pool; the next gets 503.
 pub const MAX_COMPUTE_QUEUE: usize = 1_024;
 /// Tokens drafted per window.
@@ -34,6 +42,8 @@ pub const MAX_HUB_SESSIONS: usize = 256;
 pub const MAX_HUB_QUEUE: usize = 1_024;
 /// Linear memory of one function sandbox, bytes.
 pub const MAX_FUNCTION_MEMORY_BYTES: usize = 64 << 20;
+/// Function sandboxes alive at once: one restorer for each request in flight, and those that compute.
+pub const MAX_FUNCTION_INSTANCES: u32 = 640;
 /// Linear memory of one model sandbox, bytes, attached weights included.
 pub const MAX_MODEL_MEMORY_BYTES: usize = 3 << 30;
 /// Wall time of one function call, milliseconds.

@@ -1,0 +1,184 @@
+//! One live drafter sandbox: the store, the guest and its sessions. Used by one thread.
+
+use std::collections::HashMap;
+
+use obsidian_types::{Message, Sampling, TokenId};
+use wasmtime::Store;
+use wasmtime::component::ResourceAny;
+
+use crate::call::{Alive, call, quoted};
+use crate::engine::Lane;
+use crate::error::{Refusal, SandboxError};
+use crate::state::{Limits, State};
+use crate::weights::{Attachments, WeightFile};
+
+use bindings::exports::obsidian::edge::drafting;
+
+mod bindings {
+    wasmtime::component::bindgen!({ path: "../../wit", world: "drafter" });
+}
+
+pub(super) use bindings::DrafterPre;
+pub(super) use drafting::ModelInfo as GuestModelInfo;
+
+/// Names a session within one instance.
+pub(super) type SessionNumber = u64;
+
+/// A drafter that has loaded its model.
+pub(super) struct Instance {
+    /// Present until drop.
+    store: Option<Store<State>>,
+    guest: bindings::Drafter,
+    name: String,
+    limits: Limits,
+    sessions: HashMap<SessionNumber, ResourceAny>,
+    _alive: Alive,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take()
+            && store.data().attachments.as_ref().is_some_and(Attachments::is_broken)
+        {
+            // Unmapping this memory could unmap someone else's: keep the address range for ever.
+            std::mem::forget(store);
+        }
+    }
+}
+
+impl Instance {
+    /// Instantiates the guest, attaches the weights and loads the model.
+    pub(super) fn start(
+        name: &str,
+        lane: &Lane,
+        guest: &DrafterPre<State>,
+        weights: &WeightFile,
+    ) -> Result<(Self, GuestModelInfo), SandboxError> {
+        let limits = lane.limits;
+        let attachments = Attachments::new(weights.clone());
+        let mut store = State::store(&lane.engine, limits, Some(attachments));
+        let guest = call(name, limits, &mut store, |store| guest.instantiate(store))?;
+        let mut instance = Self {
+            store: Some(store),
+            guest,
+            name: name.to_owned(),
+            limits,
+            sessions: HashMap::new(),
+            _alive: Alive::new(name),
+        };
+        let info = instance.call(|guest, store| guest.call_load(store))?;
+        Ok((instance, info.map_err(refusal)?))
+    }
+
+    /// Sessions open.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn render(&mut self, messages: &[Message]) -> Result<Vec<TokenId>, SandboxError> {
+        let messages: Vec<_> = messages
+            .iter()
+            .map(|message| bindings::obsidian::edge::types::Message {
+                role: message.role.as_str().to_owned(),
+                content: message.content.expose().to_owned(),
+            })
+            .collect();
+        self.refusable(|guest, store| guest.call_render(store, &messages))
+    }
+
+    pub(super) fn tokenize(&mut self, text: &str) -> Result<Vec<TokenId>, SandboxError> {
+        self.call(|guest, store| guest.call_tokenize(store, text))
+    }
+
+    pub(super) fn detokenize(&mut self, ids: &[TokenId]) -> Result<Vec<u8>, SandboxError> {
+        self.refusable(|guest, store| guest.call_detokenize(store, ids))
+    }
+
+    pub(super) fn open(&mut self, number: SessionNumber, sampling: Sampling) -> Result<(), SandboxError> {
+        let sampling = drafting::Sampling {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            choice: sampling.choice,
+        };
+        let session = self.call(|guest, store| guest.session().call_constructor(store, sampling))?;
+        self.sessions.insert(number, session);
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, number: SessionNumber) -> Result<(), SandboxError> {
+        let Some(session) = self.sessions.remove(&number) else {
+            return Ok(());
+        };
+        self.call(|_, store| session.resource_drop(store))
+    }
+
+    pub(super) fn feed(&mut self, number: SessionNumber, ids: &[TokenId]) -> Result<(), SandboxError> {
+        let session = self.session(number)?;
+        self.refusable(|guest, store| guest.session().call_feed(store, session, ids))
+    }
+
+    pub(super) fn truncate(&mut self, number: SessionNumber, length: u32) -> Result<(), SandboxError> {
+        let session = self.session(number)?;
+        self.refusable(|guest, store| guest.session().call_truncate(store, session, length))
+    }
+
+    pub(super) fn length(&mut self, number: SessionNumber) -> Result<u32, SandboxError> {
+        let session = self.session(number)?;
+        self.call(|guest, store| guest.session().call_length(store, session))
+    }
+
+    pub(super) fn logits(&mut self, number: SessionNumber) -> Result<Vec<f32>, SandboxError> {
+        let session = self.session(number)?;
+        let bits = self.refusable(|guest, store| guest.session().call_logits(store, session))?;
+        Ok(bits.into_iter().map(f32::from_bits).collect())
+    }
+
+    /// Advances all the sessions in one call. Names must be distinct.
+    pub(super) fn draft(&mut self, numbers: &[SessionNumber], window: u32) -> Result<Vec<Vec<TokenId>>, SandboxError> {
+        let sessions = numbers.iter().map(|number| self.session(*number)).collect::<Result<Vec<_>, _>>()?;
+        let drafts = self.refusable(|guest, store| guest.call_draft(store, &sessions, window))?;
+        let within = |draft: &Vec<TokenId>| draft.len() <= window as usize;
+        if drafts.len() != numbers.len() || !drafts.iter().all(within) {
+            return Err(SandboxError::Contract {
+                guest: self.name.clone(),
+                rule: "draft returns one list for each session, none longer than the window",
+            });
+        }
+        Ok(drafts)
+    }
+
+    fn session(&self, number: SessionNumber) -> Result<ResourceAny, SandboxError> {
+        let session = self.sessions.get(&number).copied();
+        session.ok_or(SandboxError::SessionLost)
+    }
+
+    fn refusable<T>(
+        &mut self,
+        function: impl FnOnce(&drafting::Guest, &mut Store<State>) -> wasmtime::Result<Result<T, drafting::ModelError>>,
+    ) -> Result<T, SandboxError> {
+        Ok(self.call(function)?.map_err(refusal)?)
+    }
+
+    fn call<T>(
+        &mut self,
+        function: impl FnOnce(&drafting::Guest, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T, SandboxError> {
+        let Some(store) = self.store.as_mut() else {
+            return Err(SandboxError::SessionLost);
+        };
+        let guest = self.guest.obsidian_edge_drafting();
+        call(&self.name, self.limits, store, |store| function(guest, store))
+    }
+}
+
+fn refusal(error: drafting::ModelError) -> Refusal {
+    match error {
+        drafting::ModelError::InvalidModel(reason) => Refusal::InvalidModel(reason),
+        drafting::ModelError::ContextFull(length) => Refusal::ContextFull(length),
+        drafting::ModelError::InvalidToken(id) => Refusal::InvalidToken(id),
+        drafting::ModelError::Template(reason) => Refusal::Template(quoted(reason)),
+        drafting::ModelError::InvalidUse(reason) => Refusal::InvalidUse(quoted(reason)),
+    }
+}

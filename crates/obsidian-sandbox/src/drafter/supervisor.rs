@@ -1,0 +1,182 @@
+//! Keeps one drafter sandbox running: a dead instance is dropped whole and another takes its place.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use obsidian_registry::{Artifact, Verified};
+use obsidian_types::limits::MAX_DRAFTER_BATCH;
+
+use super::actor::{Command, Shift, Work};
+use super::handle::{ModelInfo, Status};
+use super::instance::{DrafterPre, GuestModelInfo, Instance};
+use crate::engine::{EngineKind, Engines};
+use crate::error::SandboxError;
+use crate::state::State;
+use crate::weights::WeightFile;
+
+/// Stack of the drafter's thread, bytes.
+const THREAD_STACK_BYTES: usize = 4 << 20;
+/// Wait before a second attempt to restart; doubled after each failure.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// Longest wait between attempts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// All it takes to start an instance.
+pub(super) struct Supervisor {
+    engines: Engines,
+    guest: DrafterPre<State>,
+    name: String,
+    weights: WeightFile,
+    status: Arc<Status>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        engines: &Engines,
+        artifact: &Verified<Artifact>,
+        weights: WeightFile,
+        status: Arc<Status>,
+    ) -> Result<Self, SandboxError> {
+        let component = engines.component(EngineKind::Model, artifact)?;
+        let guest =
+            engines.lane(EngineKind::Model).linker.instantiate_pre(&component).and_then(DrafterPre::new).map_err(
+                |error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") },
+            )?;
+        Ok(Self { engines: engines.clone(), guest, name: artifact.name.clone(), weights, status })
+    }
+
+    /// Starts the thread and waits for the first instance.
+    pub(super) fn spawn(self, queue: Receiver<Command>) -> Result<ModelInfo, SandboxError> {
+        let (ready, first) = sync_channel(1);
+        let lost = || SandboxError::Engine("the drafter's thread ended".to_owned());
+        std::thread::Builder::new()
+            .name("obsidian-drafter".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || match self.start() {
+                Ok((instance, info)) => {
+                    // `spawn` waits for this.
+                    let _ = ready.send(Ok(self.describe(info)));
+                    self.run(instance, &queue);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            })
+            .map_err(|error| SandboxError::Engine(format!("drafter thread: {error}")))?;
+        first.recv().map_err(|_| lost())?
+    }
+
+    fn describe(&self, info: GuestModelInfo) -> ModelInfo {
+        ModelInfo {
+            name: info.name,
+            architecture: info.architecture,
+            vocabulary_size: info.vocabulary_size,
+            context_length: info.context_length,
+            parameters: info.parameters,
+            end_ids: info.end_ids,
+            vocabulary_digest: info.vocabulary_digest,
+            numerics_id: info.numerics_id,
+            weights_digest: self.weights.digest(),
+        }
+    }
+
+    fn start(&self) -> Result<(Instance, GuestModelInfo), SandboxError> {
+        let start = Instant::now();
+        let lane = self.engines.lane(EngineKind::Model);
+        let started = Instance::start(&self.name, lane, &self.guest, &self.weights)?;
+        let elapsed_us = start.elapsed().as_micros();
+        tracing::info!(guest = self.name, elapsed_us, "drafter sandbox started");
+        self.status.alive.store(true, Ordering::Release);
+        Ok(started)
+    }
+
+    fn run(self, first: Instance, queue: &Receiver<Command>) {
+        let mut instance = Some(first);
+        let mut generation = 0;
+        let mut next_session = 0;
+        let mut retry = Retry::now();
+        while let Some(works) = wait(queue, instance.is_none().then(|| retry.wait())) {
+            self.status.busy.set(true, Instant::now());
+            let closed = std::mem::take(&mut *self.status.closed.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(live) = instance.as_mut() {
+                let shift = Shift::new(live, generation, &mut next_session, &self.status);
+                if !shift.run(closed, works) {
+                    self.status.alive.store(false, Ordering::Release);
+                    instance = None;
+                    retry = Retry::now();
+                }
+            } else {
+                self.refuse(works);
+            }
+            if instance.is_none() && retry.wait().is_zero() {
+                generation += 1;
+                instance = self.restart(&mut retry);
+            }
+            self.status.busy.set(false, Instant::now());
+        }
+        self.status.alive.store(false, Ordering::Release);
+    }
+
+    fn refuse(&self, works: Vec<Work>) {
+        for work in works {
+            work.refuse(SandboxError::Unavailable { guest: self.name.clone() });
+        }
+    }
+
+    fn restart(&self, retry: &mut Retry) -> Option<Instance> {
+        metrics::counter!("obsidian_sandbox_restarts_total", "guest" => self.name.clone()).increment(1);
+        match self.start() {
+            Ok((instance, _)) => {
+                self.status.restarts.fetch_add(1, Ordering::Relaxed);
+                Some(instance)
+            }
+            Err(error) => {
+                retry.failed();
+                tracing::error!(guest = self.name, %error, backoff = ?retry.backoff, "drafter does not start");
+                None
+            }
+        }
+    }
+}
+
+/// When to try to start again.
+struct Retry {
+    backoff: Duration,
+    at: Instant,
+}
+
+impl Retry {
+    fn now() -> Self {
+        Self { backoff: Duration::ZERO, at: Instant::now() }
+    }
+
+    fn failed(&mut self) {
+        self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
+        self.at = Instant::now() + self.backoff;
+    }
+
+    fn wait(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Waits for commands, or for the end of `backoff` if there is one, and takes all that wait. None when
+/// every handle is gone.
+fn wait(queue: &Receiver<Command>, backoff: Option<Duration>) -> Option<Vec<Work>> {
+    let first = match backoff {
+        None => queue.recv().ok().map(Some),
+        Some(backoff) => match queue.recv_timeout(backoff) {
+            Ok(command) => Some(Some(command)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        },
+    }?;
+    let commands = first.into_iter().chain(queue.try_iter());
+    let works = commands.filter_map(|command| match command {
+        Command::Work(work) => Some(work),
+        Command::Wake => None,
+    });
+    Some(works.take(MAX_DRAFTER_BATCH).collect())
+}
