@@ -117,10 +117,10 @@ impl HubLink {
             let usable = ids.len().saturating_sub(1) / crate::prefix::BLOCK_TOKENS;
             lock(&self.inner.shared.known).longest(&chain.links()[..usable.min(chain.links().len())])
         });
-        let prefix = chain.as_ref().filter(|_| blocks > 0).map(|chain| proto::Prefix {
-            blocks: blocks as u32,
-            tip: chain.links()[blocks - 1].to_vec(),
-        });
+        let prefix = chain
+            .as_ref()
+            .filter(|_| blocks > 0)
+            .map(|chain| proto::Prefix { blocks: blocks as u32, tip: chain.links()[blocks - 1].to_vec() });
         let open = proto::Open {
             versions: VERSIONS.to_vec(),
             model: options.model.clone(),

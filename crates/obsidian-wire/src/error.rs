@@ -88,10 +88,8 @@ impl Refusal {
     pub fn from_status(status: &Status) -> Option<Self> {
         let metadata = status.metadata();
         let code = Code::parse(metadata.get(CODE_KEY)?.to_str().ok()?)?;
-        let retry_after = metadata
-            .get(RETRY_KEY)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_millis);
+        let retry_after =
+            metadata.get(RETRY_KEY).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_millis);
         Some(Self { code, message: status.message().to_owned(), retry_after })
     }
 }

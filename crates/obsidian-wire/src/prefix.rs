@@ -77,6 +77,12 @@ impl PrefixChain {
     }
 }
 
+impl std::fmt::Debug for PrefixChain {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "PrefixChain({} tokens)", self.tokens())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{BLOCK_TOKENS, ChainKey, PrefixChain};

@@ -1,10 +1,6 @@
 //! The messages and service of `proto/obsidian/verify/v1/verify.proto`, generated at build time.
 
-#[expect(
-    missing_docs,
-    clippy::allow_attributes,
-    reason = "generated; the .proto file carries the documentation"
-)]
+#[expect(missing_docs, clippy::allow_attributes, reason = "generated; the .proto file carries the documentation")]
 mod generated {
     tonic::include_proto!("obsidian.verify.v1");
 }

@@ -264,23 +264,20 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let content = || TlsError::Content { path: path.to_owned(), what: "certificate" };
-    let list: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|_| content())?;
+    let list: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(|_| content())?;
     if list.is_empty() { Err(content()) } else { Ok(list) }
 }
 
 fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
     use std::os::unix::fs::PermissionsExt;
-    let metadata =
-        std::fs::metadata(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    let metadata = std::fs::metadata(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(TlsError::Exposed { path: path.to_owned(), mode }) }
 }
 
 fn refuse_expired(path: &Path, der: &CertificateDer<'_>) -> Result<(), TlsError> {
-    let (_, certificate) = X509Certificate::from_der(der)
-        .map_err(|_| TlsError::Content { path: path.to_owned(), what: "certificate" })?;
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| TlsError::Content { path: path.to_owned(), what: "certificate" })?;
     let validity = certificate.validity();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs() as i64);
     if (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now) {

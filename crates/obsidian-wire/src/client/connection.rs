@@ -163,10 +163,8 @@ async fn connect(shared: &Shared) -> Result<(Live, oneshot::Receiver<()>), Strin
     socket.set_nodelay(true).map_err(|error| error.to_string())?;
     let (counted, bytes) = Counted::new(socket);
     let name = shared.tls.name_for(&shared.host).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(shared.tls.config.clone())
-        .connect(name, counted)
-        .await
-        .map_err(|error| explain(&error))?;
+    let stream =
+        TlsConnector::from(shared.tls.config.clone()).connect(name, counted).await.map_err(|error| explain(&error))?;
     let fault = Arc::new(Mutex::new(None));
     let (alive, gone) = oneshot::channel();
     let mut socket = Some(TokioIo::new(Watched { stream, fault: fault.clone(), _alive: alive }));
@@ -218,7 +216,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.note(polled)
     }

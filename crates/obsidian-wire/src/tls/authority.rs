@@ -114,8 +114,7 @@ impl DevelopmentCa {
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // A node is a server to some peers and a client to others.
-        parameters.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.not_before = from.into();
         parameters.not_after = until.into();
 
@@ -143,10 +142,7 @@ impl DevelopmentCa {
         if !plain || name.is_empty() || name.starts_with('.') || name == "ca" {
             return Err(TlsError::Name(name.to_owned()));
         }
-        Ok((
-            self.directory.join(format!("{name}.cert.pem")),
-            self.directory.join(format!("{name}.key.pem")),
-        ))
+        Ok((self.directory.join(format!("{name}.cert.pem")), self.directory.join(format!("{name}.key.pem"))))
     }
 
     /// Held while files are looked at and made; released when the file is closed.
