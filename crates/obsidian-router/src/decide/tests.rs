@@ -1,0 +1,1 @@
+//! Prompts with the tier they belong to, and the policy and health matrix.
