@@ -36,8 +36,8 @@ pub(crate) struct EdgeFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HubPeer {
-    /// For example `https://hub.example.net:7443`.
-    pub(crate) url: String,
+    /// `HOST:PORT`, for example `hub.example.net:7443`.
+    pub(crate) address: String,
     /// Folder with the authority that both sides trust; `data_dir/authority` if absent.
     pub(crate) authority_dir: Option<PathBuf>,
 }
@@ -55,10 +55,12 @@ pub(crate) struct HubFile {
     pub(crate) target_model: Option<PathBuf>,
     /// Memory for keys and values of all sessions, MiB.
     #[serde(default = "default_kv_budget_mib")]
-    pub(crate) kv_budget_mib: usize,
+    pub(crate) kv_budget_mib: u64,
     /// Names and addresses that POPs connect to, for the hub's certificate; the listener's address if empty.
     #[serde(default)]
     pub(crate) names: Vec<String>,
+    /// Where Prometheus finds the hub's metrics; not served if absent.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Folder with the authority that both sides trust; `data_dir/authority` if absent.
     pub(crate) authority_dir: Option<PathBuf>,
 }
@@ -79,7 +81,7 @@ fn default_hub_listen() -> SocketAddr {
 }
 
 /// 256 MiB holds about 100 conversations of the shipped target model at full length.
-pub(crate) fn default_kv_budget_mib() -> usize {
+pub(crate) fn default_kv_budget_mib() -> u64 {
     256
 }
 

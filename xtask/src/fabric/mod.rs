@@ -39,7 +39,7 @@ impl Fabric {
         fs::write(
             path.join("edge.toml"),
             format!(
-                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\nurl = \"https://{hub_address}\"\n",
+                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\naddress = \"{hub_address}\"\n",
                 path.join("data").display()
             ),
         )?;

@@ -1,0 +1,44 @@
+//! `obsidian hub`: a hub from a configuration file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::config::{self, HubFile};
+use crate::data_dir::DataDir;
+use crate::node::{self, HubSettings};
+
+/// Run a hub: holds the target model and verifies the drafts of POPs
+#[derive(Args)]
+pub(crate) struct HubArguments {
+    /// TOML file; `data_dir` is the only key it must have
+    #[arg(long)]
+    config: PathBuf,
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(arguments: HubArguments) -> Result<()> {
+    let file: HubFile = config::read(&arguments.config)?;
+    if let Some(listen) = file.metrics_listen {
+        PrometheusBuilder::new()
+            .with_http_listener(listen)
+            .install()
+            .with_context(|| format!("cannot serve metrics on {listen}"))?;
+    }
+    let data = DataDir::open(&file.data_dir)?;
+    let authority = file.authority_dir.unwrap_or_else(|| data.authority());
+    let settings = HubSettings {
+        listen: file.listen,
+        data,
+        target_model: file.target_model,
+        kv_budget_mib: file.kv_budget_mib,
+        names: file.names,
+        authority,
+    };
+    let hub = node::start_hub(settings).await?;
+    node::shutdown_requested().await?;
+    hub.shutdown().await;
+    Ok(())
+}

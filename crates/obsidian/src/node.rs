@@ -1,0 +1,190 @@
+//! Puts the roles together: from settings to a running POP or hub. `up`, `edge` and `hub` all come here.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use obsidian_edge::{ApiKey, Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, TenantSecret};
+use obsidian_hub::{Hub, HubConfig, HubHandle};
+use obsidian_sandbox::{
+    ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile, WeightStore,
+};
+use obsidian_types::limits::{MAX_HUB_SESSIONS, MAX_SEALED_WEIGHT_BYTES};
+use obsidian_types::{Residency, TenantId};
+use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions, ServerTls};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::data_dir::DataDir;
+use crate::{config, shipped};
+
+/// Everything a POP is started from.
+pub(crate) struct PopSettings {
+    pub(crate) name: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) data: DataDir,
+    pub(crate) draft_model: Option<PathBuf>,
+    pub(crate) router_weights: Option<PathBuf>,
+    pub(crate) api_keys_file: Option<PathBuf>,
+    pub(crate) residency: Residency,
+    /// `HOST:PORT` of the hub and the folder with the authority both sides trust.
+    pub(crate) hub: Option<(String, PathBuf)>,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+/// Everything a hub is started from.
+pub(crate) struct HubSettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data: DataDir,
+    pub(crate) target_model: Option<PathBuf>,
+    pub(crate) kv_budget_mib: u64,
+    pub(crate) names: Vec<String>,
+    pub(crate) authority: PathBuf,
+}
+
+/// One provider of cryptography for the whole process; called before any TLS.
+pub(crate) fn install_cryptography() {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Starts recording metrics, in the buckets the POP asks for.
+pub(crate) fn install_metrics() -> Result<PrometheusHandle> {
+    let mut builder = PrometheusBuilder::new();
+    for (name, buckets) in obsidian_edge::metric_buckets() {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)?;
+    }
+    Ok(builder.install_recorder()?)
+}
+
+/// Loads the guests and the draft model, connects to the hub and takes the listener.
+pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
+    let mut edge = EdgeConfig::new(settings.listen, TenantSecret::new(settings.data.tenant_key()?));
+    edge.pop_name = settings.name.clone();
+    edge.residency = settings.residency;
+    if let Some(path) = &settings.api_keys_file {
+        let pairs = config::read_api_keys(path)?;
+        edge.api_keys =
+            pairs.iter().map(|(tenant, key)| ApiKey::from_secret(TenantId::new(tenant.clone()), key)).collect();
+    }
+    let router_weights = router_weights(settings.router_weights.as_deref())?;
+    let hub = match &settings.hub {
+        Some((address, authority)) => Some(connect(address, authority, &settings.name)?),
+        None => None,
+    };
+    let draft_model = match &settings.draft_model {
+        Some(path) => path.clone(),
+        None => shipped::DRAFT.file(&settings.data)?,
+    };
+    let data = settings.data;
+    let guests = tokio::task::spawn_blocking(move || Guests::load(&data, &draft_model)).await??;
+    let parts = EdgeParts {
+        pool: guests.pool,
+        shield: Arc::new(guests.shield),
+        router: Arc::new(guests.router),
+        router_weights,
+        drafter: guests.drafter,
+        hub,
+        metrics: settings.metrics,
+    };
+    Ok(Edge::start(edge, parts).await?)
+}
+
+/// Loads the target model and listens for POPs.
+pub(crate) async fn start_hub(settings: HubSettings) -> Result<HubHandle> {
+    let model_path = match settings.target_model {
+        Some(path) => path,
+        None => shipped::TARGET.file(&settings.data)?,
+    };
+    let mut names = settings.names;
+    if !settings.listen.ip().is_unspecified() {
+        names.push(settings.listen.ip().to_string());
+    }
+    let identity = DevelopmentCa::create_or_open(&settings.authority)?.issue_for("hub", &names)?;
+    let config = HubConfig {
+        listen: settings.listen,
+        tls: ServerTls::new(&identity)?,
+        model_path: model_path.clone(),
+        kv_budget_bytes: settings.kv_budget_mib << 20,
+        max_sessions: MAX_HUB_SESSIONS,
+    };
+    Hub::start(config).await.with_context(|| format!("the hub does not start with {}", model_path.display()))
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn shutdown_requested() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("shutting down: streams in flight finish first");
+    Ok(())
+}
+
+fn connect(address: &str, authority: &Path, pop_name: &str) -> Result<HubLink> {
+    let identity = DevelopmentCa::create_or_open(authority)?.issue(pop_name)?;
+    let link = HubLink::new(address, ClientTls::new(&identity)?, LinkOptions::default());
+    link.with_context(|| format!("the hub's address `{address}` cannot be used"))
+}
+
+fn router_weights(path: Option<&Path>) -> Result<RouterWeights> {
+    let Some(path) = path else {
+        return Ok(RouterWeights::parse(obsidian_router::Weights::default_json())?);
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the router's weights {}", path.display()))?;
+    RouterWeights::parse(&text).with_context(|| format!("{} holds no router weights", path.display()))
+}
+
+/// The three guests of a POP, ready to be called.
+struct Guests {
+    pool: ComputePool,
+    shield: ShieldSandbox,
+    router: RouterSandbox,
+    drafter: Drafter,
+}
+
+impl Guests {
+    /// Compiles what is not compiled yet, all at once, then loads. Blocks for up to a few seconds.
+    fn load(data: &DataDir, draft_model: &Path) -> Result<Self> {
+        let started = Instant::now();
+        let engines = Engines::new(&EngineOptions::new(data.aot()))?;
+        let (shield, router, drafter) =
+            (obsidian_guests::shield()?, obsidian_guests::router()?, obsidian_guests::drafter()?);
+        engines.prepare(&[
+            (EngineKind::Model, &drafter),
+            (EngineKind::Function, &shield),
+            (EngineKind::Function, &router),
+        ])?;
+        let compiled = started.elapsed();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let guests = Self {
+            pool: ComputePool::new(threads)?,
+            shield: ShieldSandbox::load(&engines, &shield)?,
+            router: RouterSandbox::load(&engines, &router)?,
+            drafter: Drafter::start(&engines, &drafter, weights(data, draft_model)?)
+                .with_context(|| format!("the draft model {} does not run", draft_model.display()))?,
+        };
+        tracing::info!(
+            compile_ms = compiled.as_millis() as u64,
+            load_ms = (started.elapsed() - compiled).as_millis() as u64,
+            model = guests.drafter.info().name,
+            "guests loaded"
+        );
+        Ok(guests)
+    }
+}
+
+/// Small files are copied to sealed memory; large ones into the store, where nobody edits them.
+fn weights(data: &DataDir, path: &Path) -> Result<WeightFile> {
+    let length =
+        std::fs::metadata(path).with_context(|| format!("cannot read the draft model {}", path.display()))?.len();
+    if length <= MAX_SEALED_WEIGHT_BYTES {
+        return Ok(WeightFile::open(path, None)?);
+    }
+    let store = WeightStore::open(data.models()?.join("weights"))?;
+    Ok(store.import(path, None, &mut |_, _| ())?)
+}
