@@ -213,7 +213,7 @@ impl Engine<'_> {
         let Workspace { hidden, normed, quantised, queries, keys, values, attended, projected, .. } = workspace;
         let shape = &self.weights.shape;
         self.normalise(hidden, &layer.attention_norm, normed);
-        quantised.set(normed, shape.width);
+        quantised.set(normed, shape.width, self.kernel);
         for (matrix, output) in [(&layer.query, &mut *queries), (&layer.key, keys), (&layer.value, values)] {
             self.multiply(matrix, normed, quantised, &mut workspace.decoded, output);
         }
@@ -233,7 +233,7 @@ impl Engine<'_> {
             let output = &mut attended[at * query_width..][..query_width];
             attend(self.kernel, shape, index, row, lanes[row.lane].cache, query, &mut workspace.scores, output);
         }
-        quantised.set(attended, query_width);
+        quantised.set(attended, query_width, self.kernel);
         self.multiply(&layer.attention_output, attended, quantised, &mut workspace.decoded, projected);
         add(hidden, projected);
     }
@@ -241,11 +241,11 @@ impl Engine<'_> {
     fn feed_forward(&self, layer: &Layer, workspace: &mut Workspace) {
         let Workspace { hidden, normed, quantised, gates, ups, projected, decoded, .. } = workspace;
         self.normalise(hidden, &layer.feed_norm, normed);
-        quantised.set(normed, self.weights.shape.width);
+        quantised.set(normed, self.weights.shape.width, self.kernel);
         self.multiply(&layer.gate, normed, quantised, decoded, gates);
         self.multiply(&layer.up, normed, quantised, decoded, ups);
         self.kernel.gate(gates, ups);
-        quantised.set(gates, self.weights.shape.feed_width);
+        quantised.set(gates, self.weights.shape.feed_width, self.kernel);
         self.multiply(&layer.down, gates, quantised, decoded, projected);
         add(hidden, projected);
     }
@@ -263,7 +263,7 @@ impl Engine<'_> {
         }
         hidden.truncate(kept * width);
         self.normalise(hidden, &self.weights.output_norm, normed);
-        quantised.set(normed, width);
+        quantised.set(normed, width, self.kernel);
         self.multiply(&self.weights.output, normed, quantised, decoded, projected);
         logits.extend_from_slice(projected);
     }

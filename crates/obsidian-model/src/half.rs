@@ -1,6 +1,7 @@
 //! IEEE half precision by integer arithmetic, the same on every machine.
 
-const TWO_TO_112: f32 = f32::from_bits(0x7780_0000);
+/// Moves a half-precision exponent to its place in single precision.
+pub(crate) const TWO_TO_112: f32 = f32::from_bits(0x7780_0000);
 
 /// Half to single precision. Infinities and NaN, which no sane scale has, read as large finite numbers
 /// (exponent 31 is treated like any other): one rule that every kernel can follow cheaply.

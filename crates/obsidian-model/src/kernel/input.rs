@@ -1,32 +1,49 @@
 //! Activations rounded to 8 bits, in the forms that the kernels read.
 
-use super::{BLOCK, BLOCK_BYTES};
+use super::{BLOCK, BLOCK_BYTES, Kernel};
+
+/// Rows that [`QuantisedRows::quad`] puts side by side.
+pub(super) const QUAD: usize = 4;
 
 /// Rows of activations, quantised per block of 32.
 ///
 /// Scale = largest magnitude / 127 (f32); value = activation × (1 / scale), rounded to nearest, ties to
-/// even, so −127..=127. A block of zeros has scale 0 and values 0.
+/// even, so −127..=127. A block of zeros has scale 0 and values 0; a block with an infinity or NaN has
+/// scale NaN.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QuantisedRows {
     rows: usize,
     blocks: usize,
     values: Vec<i8>,
     scales: Vec<f32>,
+    /// The values again, in the form of the kernel they were set for.
+    packed: Vec<u8>,
+    packed_scales: Vec<f32>,
 }
 
-/// Adding and subtracting this rounds magnitudes below 2^22 to whole numbers, ties to even.
+/// Adding this to a magnitude below 2^22 leaves it as a whole number, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
 impl QuantisedRows {
-    /// Quantises `floats`, rows of `columns` (a multiple of 32; what does not fill a block is dropped).
-    pub(crate) fn set(&mut self, floats: &[f32], columns: usize) {
+    /// Quantises `floats`, rows of `columns` (a multiple of 32; what does not fill a block is dropped),
+    /// for `kernel`.
+    pub(crate) fn set(&mut self, floats: &[f32], columns: usize, kernel: Kernel) {
         self.blocks = columns / BLOCK;
         self.rows = floats.len() / columns.max(1);
         self.values.resize(self.rows * self.blocks * BLOCK, 0);
         self.scales.resize(self.rows * self.blocks, 0.0);
-        let outputs = self.values.chunks_exact_mut(BLOCK).zip(&mut self.scales);
-        for (block, (values, scale)) in floats.chunks_exact(BLOCK).zip(outputs) {
+        let outputs = self.values.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&mut self.scales);
+        for (block, (values, scale)) in floats.as_chunks::<BLOCK>().0.iter().zip(outputs) {
             *scale = quantise(block, values);
+        }
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 if self.rows > 1 => self.pack_quads(),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => self.pack_biased(),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+            Kernel::Wasm => self.pack_signs(),
+            _ => {}
         }
     }
 
@@ -58,28 +75,93 @@ impl QuantisedRows {
     }
 }
 
-fn quantise(block: &[f32], values: &mut [i8]) -> f32 {
-    let mut largest = [0.0_f32; 4];
-    for quad in block.chunks_exact(4) {
-        for (largest, value) in largest.iter_mut().zip(quad) {
-            // Not `f32::max`: this form is one instruction everywhere and ignores NaN.
-            *largest = if value.abs() > *largest { value.abs() } else { *largest };
+#[cfg(target_arch = "x86_64")]
+impl QuantisedRows {
+    /// The single row's values plus 128, as unsigned bytes.
+    fn pack_biased(&mut self) {
+        self.packed.clear();
+        self.packed.extend(self.values.iter().map(|value| value.wrapping_add(-128) as u8));
+    }
+
+    /// Four rows side by side: per block the first halves of all four, then the second halves, values
+    /// plus 128; and each row's scale four times. Missing rows are zeros.
+    fn pack_quads(&mut self) {
+        let quads = self.rows.div_ceil(QUAD);
+        self.packed.clear();
+        self.packed.resize(quads * self.blocks * BLOCK * QUAD, 128);
+        self.packed_scales.clear();
+        self.packed_scales.resize(quads * self.blocks * 4 * QUAD, 0.0);
+        for row in 0..self.rows {
+            let (quad, lane) = (row / QUAD, row % QUAD);
+            for block in 0..self.blocks {
+                let place = quad * self.blocks + block;
+                let packed = &mut self.packed[place * BLOCK * QUAD..][..BLOCK * QUAD];
+                let values = &self.values[(row * self.blocks + block) * BLOCK..][..BLOCK];
+                for (half, values) in values.chunks_exact(16).enumerate() {
+                    let packed = &mut packed[(half * QUAD + lane) * 16..][..16];
+                    packed.iter_mut().zip(values).for_each(|(to, from)| *to = from.wrapping_add(-128) as u8);
+                }
+                let scale = self.scales[row * self.blocks + block];
+                self.packed_scales[(place * QUAD + lane) * 4..][..4].fill(scale);
+            }
         }
     }
+
+    /// The single row's values plus 128; for [`Kernel::Avx512`] with one row.
+    pub(super) fn biased(&self) -> &[u8] {
+        &self.packed[..self.blocks * BLOCK]
+    }
+
+    /// Values plus 128 and scales of four rows side by side; for [`Kernel::Avx512`] with several rows.
+    pub(super) fn quad(&self, quad: usize) -> (&[u8], &[f32]) {
+        let (values, scales) = (self.blocks * BLOCK * QUAD, self.blocks * 4 * QUAD);
+        (&self.packed[quad * values..][..values], &self.packed_scales[quad * scales..][..scales])
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+impl QuantisedRows {
+    /// Per half block 16 magnitudes, then 16 signs (0 or −1).
+    fn pack_signs(&mut self) {
+        self.packed.clear();
+        for half in self.values.as_chunks::<16>().0 {
+            self.packed.extend(half.map(i8::unsigned_abs));
+            self.packed.extend(half.map(|value| (value >> 7) as u8));
+        }
+    }
+
+    /// Magnitudes and signs of one row.
+    pub(super) fn signed(&self, row: usize) -> &[u8] {
+        &self.packed[row * self.blocks * BLOCK * 2..][..self.blocks * BLOCK * 2]
+    }
+}
+
+fn quantise(block: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
+    let mut largest = [0.0_f32; 4];
+    let mut poison = [0.0_f32; 4];
+    for quad in block.as_chunks::<4>().0 {
+        for lane in 0..4 {
+            let magnitude = quad[lane].abs();
+            // Not `f32::max`: this form is one instruction everywhere. It ignores NaN …
+            largest[lane] = if magnitude > largest[lane] { magnitude } else { largest[lane] };
+            // … which this does not: a finite value adds 0.
+            poison[lane] += quad[lane] - quad[lane];
+        }
+    }
+    let poison = (poison[0] + poison[1]) + (poison[2] + poison[3]);
     let largest = largest.iter().fold(0.0_f32, |largest, lane| if *lane > largest { *lane } else { largest });
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     for (value, float) in values.iter_mut().zip(block) {
-        let rounded = (*float * inverse + ROUND) - ROUND;
-        // The cast saturates; the clamp keeps −128 out even if 1 / scale overflowed.
-        *value = (rounded as i8).max(-127);
+        *value = (*float * inverse + ROUND).to_bits() as i8;
     }
-    scale
+    scale + poison
 }
 
 #[cfg(test)]
 mod tests {
     use super::QuantisedRows;
+    use crate::kernel::Kernel;
 
     #[test]
     fn values_are_rounded_to_even_and_scaled() {
@@ -89,18 +171,26 @@ mod tests {
         floats[2] = 3.5;
         floats[3] = -0.5;
         let mut rows = QuantisedRows::default();
-        rows.set(&floats, 64);
+        rows.set(&floats, 64, Kernel::Portable);
         assert_eq!((rows.rows(), rows.blocks()), (1, 2));
         assert_eq!(&rows.values(0)[..5], [-127, 2, 4, 0, 0]);
         assert_eq!(rows.scales(0), [1.0, 0.0]);
     }
 
     #[test]
-    fn broken_activations_stay_in_range() {
-        for broken in [f32::NAN, f32::INFINITY, f32::MIN_POSITIVE / 64.0, f32::MAX] {
-            let mut rows = QuantisedRows::default();
-            rows.set(&[broken; 32], 32);
-            assert!(rows.values(0).iter().all(|value| *value >= -127));
+    fn broken_activations_are_noticed_and_extreme_ones_stay_in_range() {
+        let mut rows = QuantisedRows::default();
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut floats = [1.0; 32];
+            floats[17] = broken;
+            rows.set(&floats, 32, Kernel::Portable);
+            assert!(rows.scales(0)[0].is_nan());
+        }
+        for extreme in [f32::from_bits(1), f32::MIN_POSITIVE / 64.0, f32::MIN_POSITIVE, f32::MAX] {
+            let mut floats = [extreme; 32];
+            floats[5] = -extreme;
+            rows.set(&floats, 32, Kernel::Portable);
+            assert!(rows.values(0).iter().all(|value| *value >= -127) && rows.scales(0)[0].is_finite());
         }
     }
 }

@@ -1,20 +1,137 @@
-//! The inner loops compiled for x86-64 vector instructions. Their bits equal [`super::portable`]'s.
+//! WebAssembly simd128 with relaxed SIMD: one of the modules with `unsafe`. Its bits equal
+//! [`super::portable`]'s.
+//!
+//! The relaxed dot product wants one operand within 0..=127 to mean the same on every machine: it gets
+//! the inputs' magnitudes, and the weights get the inputs' signs by `(w ^ s) − s`.
 
-use super::QuantisedRows;
-use super::portable::{self, Attention};
+use std::arch::wasm32::*;
 
-pub(super) fn is_supported() -> bool {
-    false
-}
+use super::{BLOCK, BLOCK_BYTES, QuantisedRows};
+use crate::half;
 
+/// See [`super::portable::multiply_q8`]. The caller has checked the sizes (`QuantisedRows::check`).
 pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
-    portable::multiply_q8(weights, inputs, outputs);
+    let rows = weights.len() / (inputs.blocks() * BLOCK_BYTES);
+    let mut input = 0;
+    while input < inputs.rows() {
+        match inputs.rows() - input {
+            1 => span::<4, 1>(weights, inputs, input, rows, outputs),
+            2 => span::<2, 2>(weights, inputs, input, rows, outputs),
+            3 => span::<2, 3>(weights, inputs, input, rows, outputs),
+            _ => span::<2, 4>(weights, inputs, input, rows, outputs),
+        }
+        input += 4;
+    }
 }
 
-pub(super) fn attend(attention: &mut Attention<'_>) {
-    portable::attend(attention);
+/// All weight rows, `ROWS` at a time, against the `INPUTS` input rows from `input` on.
+fn span<const ROWS: usize, const INPUTS: usize>(
+    weights: &[u8],
+    inputs: &QuantisedRows,
+    input: usize,
+    rows: usize,
+    outputs: &mut [f32],
+) {
+    let blocks = inputs.blocks();
+    let values: [&[u8]; INPUTS] = std::array::from_fn(|index| inputs.signed(input + index));
+    let scales: [&[f32]; INPUTS] = std::array::from_fn(|index| inputs.scales(input + index));
+    let mut row = 0;
+    while row < rows {
+        // The last tile begins early enough to be whole, if there are rows enough; equal bits are then
+        // written twice.
+        let start = if rows >= ROWS { row.min(rows - ROWS) } else { row };
+        if rows >= ROWS {
+            let weights = &weights[start * blocks * BLOCK_BYTES..][..ROWS * blocks * BLOCK_BYTES];
+            store(tile::<ROWS, INPUTS>(weights, blocks, &values, &scales), input, start, rows, outputs);
+            row += ROWS;
+        } else {
+            let weights = &weights[start * blocks * BLOCK_BYTES..][..blocks * BLOCK_BYTES];
+            store(tile::<1, INPUTS>(weights, blocks, &values, &scales), input, start, rows, outputs);
+            row += 1;
+        }
+    }
 }
 
-pub(super) fn gate(gates: &mut [f32], ups: &[f32]) {
-    portable::gate(gates, ups);
+fn store<const ROWS: usize, const INPUTS: usize>(
+    products: [[f32; INPUTS]; ROWS],
+    input: usize,
+    row: usize,
+    rows: usize,
+    outputs: &mut [f32],
+) {
+    for (at, products) in products.into_iter().enumerate() {
+        for (index, product) in products.into_iter().enumerate() {
+            outputs[(input + index) * rows + row + at] = product;
+        }
+    }
+}
+
+/// The products of `ROWS` weight rows, one after the other in `weights`, with `INPUTS` input rows.
+#[inline(always)]
+fn tile<const ROWS: usize, const INPUTS: usize>(
+    weights: &[u8],
+    blocks: usize,
+    values: &[&[u8]; INPUTS],
+    scales: &[&[f32]; INPUTS],
+) -> [[f32; INPUTS]; ROWS] {
+    assert_eq!(weights.len(), ROWS * blocks * BLOCK_BYTES);
+    assert!(values.iter().all(|values| values.len() == blocks * BLOCK * 2));
+    assert!(scales.iter().all(|scales| scales.len() == blocks));
+    let mut sums = [[f32x4_splat(0.0); INPUTS]; ROWS];
+    for block in 0..blocks {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let at = (row * blocks + block) * BLOCK_BYTES;
+            // SAFETY: `at` + 34 bytes lie inside `weights`, whose length is asserted above.
+            let (scale, first, second) = unsafe { load_block(weights.as_ptr().add(at)) };
+            for (input, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: 64 bytes from `block` × 64 lie inside `values`, and `block` is an index of
+                // `scales`; both lengths are asserted above.
+                let (values, input_scale) = unsafe {
+                    let values: *const v128 = values[input].as_ptr().add(block * BLOCK * 2).cast();
+                    (values, v128_load32_splat(scales[input].as_ptr().add(block).cast()))
+                };
+                // SAFETY: as above.
+                let integers = unsafe { dot(values, first, i32x4_splat(0)) };
+                // SAFETY: as above.
+                let integers = unsafe { dot(values.add(2), second, integers) };
+                let scaled = f32x4_mul(f32x4_convert_i32x4(integers), f32x4_mul(scale, input_scale));
+                *sum = f32x4_add(*sum, scaled);
+            }
+        }
+    }
+    sums.map(|sums| sums.map(fold))
+}
+
+/// Scale in all lanes, and both halves of the weights, of the block at `block`.
+///
+/// # Safety
+/// 34 bytes from `block` on must be readable.
+#[inline(always)]
+unsafe fn load_block(block: *const u8) -> (v128, v128, v128) {
+    // SAFETY: all three loads lie within 34 bytes; unaligned loads are allowed.
+    let (bits, first, second) =
+        unsafe { (v128_load16_splat(block.cast()), v128_load(block.add(2).cast()), v128_load(block.add(18).cast())) };
+    // Each lane holds the half-precision bits twice. The arithmetic shift fills with the sign; the mask
+    // leaves sign, exponent and fraction: the same number as `half::to_f32` gives.
+    let bits = v128_and(i32x4_shr(bits, 3), u32x4_splat(0x8fff_e000));
+    let smallest = i8x16_splat(-127);
+    (f32x4_mul(bits, f32x4_splat(half::TWO_TO_112)), i8x16_max(first, smallest), i8x16_max(second, smallest))
+}
+
+/// Adds the products of half a block to `integers`.
+///
+/// # Safety
+/// 32 bytes from `values` on (magnitudes, then signs) must be readable.
+#[inline(always)]
+unsafe fn dot(values: *const v128, weights: v128, integers: v128) -> v128 {
+    // SAFETY: the caller's promise; unaligned loads are allowed.
+    let (magnitudes, signs) = unsafe { (v128_load(values), v128_load(values.add(1))) };
+    let weights = i8x16_sub(v128_xor(weights, signs), signs);
+    i32x4_relaxed_dot_i8x16_i7x16_add(weights, magnitudes, integers)
+}
+
+#[inline(always)]
+fn fold(sums: v128) -> f32 {
+    let left = f32x4_extract_lane::<0>(sums) + f32x4_extract_lane::<1>(sums);
+    left + (f32x4_extract_lane::<2>(sums) + f32x4_extract_lane::<3>(sums))
 }
