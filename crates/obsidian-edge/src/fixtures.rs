@@ -1,8 +1,8 @@
 //! Values the unit tests share.
 
 use obsidian_types::{
-    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Role,
-    Sampling, Speculation, TenantId,
+    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Role, Sampling, Speculation,
+    TenantId,
 };
 
 /// A request with one user message.
@@ -12,17 +12,8 @@ pub(crate) fn request(text: &str) -> ChatRequest {
         tenant: TenantId::new("default"),
         conversation: ConversationId::new("conversation-1"),
         model: ModelName::new("auto"),
-        messages: vec![Message {
-            role: Role::User,
-            content: PromptText::from(text),
-        }],
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            seed: 1,
-            choice: 0,
-        },
+        messages: vec![Message { role: Role::User, content: PromptText::from(text) }],
+        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 1, choice: 0 },
         max_tokens: 16,
         stop: Vec::new(),
         speculation: Speculation::Auto,

@@ -1,10 +1,35 @@
 //! The POP: OpenAI-compatible ingress and the request pipeline.
+//!
+//! [`Edge::start`] takes settings ([`EdgeConfig`]) and loaded parts ([`EdgeParts`]) and serves HTTP until
+//! [`EdgeHandle::shutdown`]. To read the code, start at `pipeline.rs`: it is the whole data path in one
+//! function. `openai/` holds OpenAI's shapes, `http/` the routes, `runs/` the tiers.
+//!
+//! What this crate must not do: open connections outwards (only `obsidian-wire` does), know wasmtime
+//! (only `obsidian-sandbox` does), or let unsealed text past the shield.
 
+mod account;
+mod answer;
+mod config;
+mod edge;
+mod fault;
+mod http;
 mod openai;
 mod outcome;
+mod pipeline;
+mod pop;
+mod rendering;
+mod routing;
+mod runs;
 mod sanitise;
+mod shielding;
+mod telemetry;
 mod tenants;
 mod text_gate;
+
 #[cfg(test)]
 mod fixtures;
+
+pub use config::{EdgeConfig, EdgeParts, RouterWeights, StartError};
+pub use edge::{Edge, EdgeHandle};
+pub use telemetry::metric_buckets;
 pub use tenants::{ApiKey, TenantSecret};

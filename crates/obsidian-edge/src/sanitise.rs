@@ -12,18 +12,12 @@ pub(crate) enum SanitiseError {
     NoMessages,
     #[error("the request has {count} messages, more than the limit of {MAX_MESSAGES}")]
     TooManyMessages { count: usize },
-    #[error(
-        "the request has {bytes} bytes of text, more than the limit of {MAX_PROMPT_BYTES}; send less history"
-    )]
+    #[error("the request has {bytes} bytes of text, more than the limit of {MAX_PROMPT_BYTES}; send less history")]
     TooLong { bytes: usize },
     #[error(
         "'{field}' holds the control character U+{code:04X} at byte {offset}; only tab, line feed and carriage return are allowed"
     )]
-    ControlCharacter {
-        field: String,
-        code: u32,
-        offset: usize,
-    },
+    ControlCharacter { field: String, code: u32, offset: usize },
 }
 
 impl SanitiseError {
@@ -90,17 +84,13 @@ pub(crate) fn leaves(request: &ChatRequest) -> impl Iterator<Item = (Leaf, &Prom
     let stops = request.stop.iter().enumerate();
     let stops = stops.map(|(index, stop)| (Leaf::Stop(index), stop));
     let user = request.user.iter().map(|user| (Leaf::User, user));
-    let metadata = request
-        .metadata
-        .iter()
-        .flat_map(|(key, value)| [(Leaf::MetadataKey, key), (Leaf::MetadataValue, value)]);
+    let metadata =
+        request.metadata.iter().flat_map(|(key, value)| [(Leaf::MetadataKey, key), (Leaf::MetadataValue, value)]);
     messages.chain(stops).chain(user).chain(metadata)
 }
 
 fn first_control(text: &str) -> Option<(usize, char)> {
-    text.char_indices().find(|(_, character)| {
-        character.is_control() && !matches!(character, '\t' | '\n' | '\r')
-    })
+    text.char_indices().find(|(_, character)| character.is_control() && !matches!(character, '\t' | '\n' | '\r'))
 }
 
 #[cfg(test)]
@@ -143,17 +133,11 @@ mod tests {
         let bytes = MAX_PROMPT_BYTES + 1;
         assert_eq!(check(&asked), Err(SanitiseError::TooLong { bytes }));
 
-        let message = Message {
-            role: Role::User,
-            content: "x".into(),
-        };
+        let message = Message { role: Role::User, content: "x".into() };
         let mut asked = request("x");
         asked.messages = vec![message; MAX_MESSAGES + 1];
         let count = MAX_MESSAGES + 1;
-        assert_eq!(
-            check(&asked),
-            Err(SanitiseError::TooManyMessages { count })
-        );
+        assert_eq!(check(&asked), Err(SanitiseError::TooManyMessages { count }));
         asked.messages.clear();
         assert_eq!(check(&asked), Err(SanitiseError::NoMessages));
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use obsidian_types::{ConversationId, Message, PromptText, Role, TenantId};
+use obsidian_wire::prefix::SALT_BYTES;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -40,10 +41,7 @@ impl ApiKey {
 
     /// A key given in clear.
     pub fn from_secret(tenant: TenantId, secret: &str) -> Self {
-        Self {
-            tenant,
-            digest: Sha256::digest(secret.as_bytes()).into(),
-        }
+        Self { tenant, digest: Sha256::digest(secret.as_bytes()).into() }
     }
 }
 
@@ -98,6 +96,14 @@ impl Tenants {
         self.derive(b"obsidian tenant key 1", &[tenant.as_str().as_bytes()])
     }
 
+    /// Keeps the prefixes this tenant's prompts leave at the hub apart from all others'.
+    pub(crate) fn prefix_salt(&self, tenant: &TenantId) -> [u8; SALT_BYTES] {
+        let digest = self.derive(b"obsidian prefix salt 1", &[tenant.as_str().as_bytes()]);
+        let mut salt = [0; SALT_BYTES];
+        salt.copy_from_slice(&digest[..SALT_BYTES]);
+        salt
+    }
+
     /// What a conversation is called: as the client names it, else after its opening.
     ///
     /// Both are HMACs, so that the name a client chose (which may hold personal data) stays here. The
@@ -115,9 +121,7 @@ impl Tenants {
                 b"obsidian conversation by name 1"
             }
             None => {
-                let first_user = messages
-                    .iter()
-                    .position(|message| message.role == Role::User);
+                let first_user = messages.iter().position(|message| message.role == Role::User);
                 let opening = first_user.map_or(messages.len(), |index| index + 1);
                 for message in &messages[..opening] {
                     parts.push(message.role.as_str().as_bytes());
@@ -166,10 +170,7 @@ mod tests {
     }
 
     fn message(role: Role, text: &str) -> Message {
-        Message {
-            role,
-            content: text.into(),
-        }
+        Message { role, content: text.into() }
     }
 
     #[test]
@@ -180,14 +181,8 @@ mod tests {
             ApiKey::from_secret(TenantId::new("a"), "key-a"),
             ApiKey::from_secret(TenantId::new("b"), "key-b"),
         ]);
-        assert_eq!(
-            closed.authenticate(Some("key-a")),
-            Some(TenantId::new("a"))
-        );
-        assert_eq!(
-            closed.authenticate(Some("key-b")),
-            Some(TenantId::new("b"))
-        );
+        assert_eq!(closed.authenticate(Some("key-a")), Some(TenantId::new("a")));
+        assert_eq!(closed.authenticate(Some("key-b")), Some(TenantId::new("b")));
         assert_eq!(closed.authenticate(Some("key-c")), None);
         assert_eq!(closed.authenticate(Some("")), None);
         assert_eq!(closed.authenticate(None), None);
@@ -197,10 +192,7 @@ mod tests {
     fn a_conversation_keeps_its_name_over_the_turns() {
         let tenants = tenants(vec![]);
         let tenant = TenantId::new("a");
-        let mut history = vec![
-            message(Role::System, "be brief"),
-            message(Role::User, "hello"),
-        ];
+        let mut history = vec![message(Role::System, "be brief"), message(Role::User, "hello")];
         let first = tenants.conversation(&tenant, None, &history);
         history.push(message(Role::Assistant, "hi"));
         history.push(message(Role::User, "more"));
@@ -223,19 +215,13 @@ mod tests {
         let tenant = TenantId::new("a");
         let one = [message(Role::System, "ab"), message(Role::User, "c")];
         let two = [message(Role::System, "a"), message(Role::User, "bc")];
-        assert_ne!(
-            tenants.conversation(&tenant, None, &one),
-            tenants.conversation(&tenant, None, &two)
-        );
+        assert_ne!(tenants.conversation(&tenant, None, &one), tenants.conversation(&tenant, None, &two));
     }
 
     #[test]
     fn tenants_have_keys_of_their_own() {
         let tenants = tenants(vec![]);
-        assert_ne!(
-            tenants.tenant_key(&TenantId::new("a")),
-            tenants.tenant_key(&TenantId::new("b"))
-        );
+        assert_ne!(tenants.tenant_key(&TenantId::new("a")), tenants.tenant_key(&TenantId::new("b")));
         assert_eq!(format!("{:?}", tenants.secret), "TenantSecret(..)");
     }
 }

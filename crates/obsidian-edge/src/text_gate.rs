@@ -25,11 +25,7 @@ impl TextGate {
     /// A gate that ends the text before the first of `stops`; empty ones are passed over.
     pub(crate) fn new<'a>(stops: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
-            stops: stops
-                .into_iter()
-                .filter(|stop| !stop.is_empty())
-                .map(|stop| stop.as_bytes().to_vec())
-                .collect(),
+            stops: stops.into_iter().filter(|stop| !stop.is_empty()).map(|stop| stop.as_bytes().to_vec()).collect(),
             held: Vec::new(),
             stopped: false,
         }
@@ -73,10 +69,7 @@ impl TextGate {
         self.stops
             .iter()
             .filter_map(|stop| {
-                let start = self
-                    .held
-                    .windows(stop.len())
-                    .position(|window| window == stop)?;
+                let start = self.held.windows(stop.len()).position(|window| window == stop)?;
                 Some((start + stop.len(), start))
             })
             .min()
@@ -88,11 +81,7 @@ impl TextGate {
         let length = self.held.len();
         let longest = self.stops.iter().map(Vec::len).max().unwrap_or(0);
         (length.saturating_sub(longest.saturating_sub(1))..length)
-            .find(|&start| {
-                self.stops
-                    .iter()
-                    .any(|stop| stop.starts_with(&self.held[start..]))
-            })
+            .find(|&start| self.stops.iter().any(|stop| stop.starts_with(&self.held[start..])))
             .unwrap_or(length)
     }
 }
@@ -136,10 +125,7 @@ mod tests {
 
     /// The specification: everything before the stop string that is complete first.
     fn expected(stops: &[&str], text: &str) -> (String, bool) {
-        let first = stops
-            .iter()
-            .filter_map(|stop| text.find(stop).map(|start| (start + stop.len(), start)))
-            .min();
+        let first = stops.iter().filter_map(|stop| text.find(stop).map(|start| (start + stop.len(), start))).min();
         match first.map(|(_, start)| start) {
             Some(end) => (text[..end].to_owned(), true),
             None => (text.to_owned(), false),
@@ -148,26 +134,17 @@ mod tests {
 
     #[test]
     fn a_stop_string_over_three_chunks_ends_the_text() {
-        assert_eq!(
-            through(&["END"], &[b"one E", b"N", b"D two"]),
-            ("one ".to_owned(), true)
-        );
+        assert_eq!(through(&["END"], &[b"one E", b"N", b"D two"]), ("one ".to_owned(), true));
     }
 
     #[test]
     fn a_false_start_is_let_go() {
-        assert_eq!(
-            through(&["END"], &[b"EN", b"EMY"]),
-            ("ENEMY".to_owned(), false)
-        );
+        assert_eq!(through(&["END"], &[b"EN", b"EMY"]), ("ENEMY".to_owned(), false));
     }
 
     #[test]
     fn the_stop_that_is_complete_first_wins() {
-        assert_eq!(
-            through(&["bc", "abcd"], &[b"xab", b"cd"]),
-            ("xa".to_owned(), true)
-        );
+        assert_eq!(through(&["bc", "abcd"], &[b"xab", b"cd"]), ("xa".to_owned(), true));
     }
 
     #[test]

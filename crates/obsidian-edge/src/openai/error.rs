@@ -43,15 +43,8 @@ impl ApiError {
     }
 
     /// A client error that is about no field.
-    pub(crate) fn refused(
-        status: StatusCode,
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            status,
-            ..Self::invalid("", code, message)
-        }
+    pub(crate) fn refused(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, ..Self::invalid("", code, message) }
     }
 
     /// A field OpenAI knows and this release does not.
@@ -63,11 +56,7 @@ impl ApiError {
     /// A field nobody knows.
     pub(crate) fn unknown(param: &str) -> Self {
         let param = &shorten(param);
-        Self::invalid(
-            param,
-            "unknown_parameter",
-            format!("Unknown parameter: '{param}'."),
-        )
+        Self::invalid(param, "unknown_parameter", format!("Unknown parameter: '{param}'."))
     }
 
     /// A field that must be there.
@@ -79,8 +68,7 @@ impl ApiError {
     /// A model name this POP does not serve.
     pub(crate) fn model_not_found(model: &str) -> Self {
         let model = shorten(model);
-        let message =
-            format!("The model `{model}` does not exist or you do not have access to it.");
+        let message = format!("The model `{model}` does not exist or you do not have access to it.");
         Self::refused(StatusCode::NOT_FOUND, "model_not_found", message)
     }
 
@@ -89,11 +77,7 @@ impl ApiError {
         Self {
             kind: "requests",
             retry_after: Some(RETRY_AFTER_SECONDS),
-            ..Self::refused(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limit_exceeded",
-                message,
-            )
+            ..Self::refused(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
         }
     }
 
@@ -108,10 +92,7 @@ impl ApiError {
 
     /// 500: a fault of this server.
     pub(crate) fn internal(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            kind: "server_error",
-            ..Self::refused(StatusCode::INTERNAL_SERVER_ERROR, code, message)
-        }
+        Self { kind: "server_error", ..Self::refused(StatusCode::INTERNAL_SERVER_ERROR, code, message) }
     }
 
     /// The body: `{"error": {"message", "type", "param", "code"}}`.

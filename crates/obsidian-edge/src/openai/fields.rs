@@ -16,21 +16,14 @@ impl Fields {
     /// Opens `value`, which stands at `path` in the request ("" for the body itself).
     pub(crate) fn open(path: &str, value: Value) -> Result<Self, ApiError> {
         match value {
-            Value::Object(left) => Ok(Self {
-                path: path.to_owned(),
-                left,
-            }),
+            Value::Object(left) => Ok(Self { path: path.to_owned(), left }),
             other => Err(wrong_type(path, "an object", &other)),
         }
     }
 
     /// Where `name` stands in the request.
     pub(crate) fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// Takes a field out; `null` counts as absent.
@@ -57,12 +50,7 @@ impl Fields {
     }
 
     /// Takes a number from `low` to `high`, both included.
-    pub(crate) fn decimal(
-        &mut self,
-        name: &str,
-        low: f64,
-        high: f64,
-    ) -> Result<Option<f64>, ApiError> {
+    pub(crate) fn decimal(&mut self, name: &str, low: f64, high: f64) -> Result<Option<f64>, ApiError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -74,32 +62,19 @@ impl Fields {
             let message = format!(
                 "Invalid '{path}': decimal below minimum value. Expected a value >= {low}, but got {number} instead."
             );
-            return Err(ApiError::invalid(
-                &path,
-                "decimal_below_min_value",
-                message,
-            ));
+            return Err(ApiError::invalid(&path, "decimal_below_min_value", message));
         }
         if number > high {
             let message = format!(
                 "Invalid '{path}': decimal above maximum value. Expected a value <= {high}, but got {number} instead."
             );
-            return Err(ApiError::invalid(
-                &path,
-                "decimal_above_max_value",
-                message,
-            ));
+            return Err(ApiError::invalid(&path, "decimal_above_max_value", message));
         }
         Ok(Some(number))
     }
 
     /// Takes an integer from `low` to `high`, both included.
-    pub(crate) fn integer(
-        &mut self,
-        name: &str,
-        low: i64,
-        high: i64,
-    ) -> Result<Option<i64>, ApiError> {
+    pub(crate) fn integer(&mut self, name: &str, low: i64, high: i64) -> Result<Option<i64>, ApiError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -115,11 +90,7 @@ impl Fields {
             let message = format!(
                 "Invalid '{path}': integer below minimum value. Expected a value >= {low}, but got {number} instead."
             );
-            return Err(ApiError::invalid(
-                &path,
-                "integer_below_min_value",
-                message,
-            ));
+            return Err(ApiError::invalid(&path, "integer_below_min_value", message));
         }
         if number > high {
             return Err(above_maximum(&path, high));
@@ -152,15 +123,8 @@ fn above_maximum(path: &str, high: i64) -> ApiError {
 
 /// The error for a value of another type than expected.
 pub(crate) fn wrong_type(path: &str, expected: &str, found: &Value) -> ApiError {
-    let shown = if path.is_empty() {
-        "the request body".to_owned()
-    } else {
-        format!("'{path}'")
-    };
-    let message = format!(
-        "Invalid type for {shown}: expected {expected}, but got {} instead.",
-        type_name(found)
-    );
+    let shown = if path.is_empty() { "the request body".to_owned() } else { format!("'{path}'") };
+    let message = format!("Invalid type for {shown}: expected {expected}, but got {} instead.", type_name(found));
     ApiError::invalid(path, "invalid_type", message)
 }
 

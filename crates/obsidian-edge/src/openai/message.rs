@@ -26,31 +26,19 @@ pub(crate) fn read_all(value: Value) -> Result<Vec<Message>, ApiError> {
             "Invalid 'messages': array too long. Expected an array with maximum length {MAX_MESSAGES}, but got an array with length {} instead.",
             items.len()
         );
-        return Err(ApiError::invalid(
-            "messages",
-            "array_above_max_length",
-            message,
-        ));
+        return Err(ApiError::invalid("messages", "array_above_max_length", message));
     }
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| read(&format!("messages[{index}]"), item))
-        .collect()
+    items.into_iter().enumerate().map(|(index, item)| read(&format!("messages[{index}]"), item)).collect()
 }
 
 fn read(path: &str, value: Value) -> Result<Message, ApiError> {
     let mut fields = Fields::open(path, value)?;
     let role_path = fields.path_of("role");
-    let role = fields
-        .string("role")?
-        .ok_or_else(|| ApiError::missing(&role_path))?;
+    let role = fields.string("role")?.ok_or_else(|| ApiError::missing(&role_path))?;
     let role = read_role(&role_path, &role)?;
     refusal::check(&mut fields, refusal::MESSAGE)?;
     let content_path = fields.path_of("content");
-    let content = fields
-        .take("content")
-        .ok_or_else(|| ApiError::missing(&content_path))?;
+    let content = fields.take("content").ok_or_else(|| ApiError::missing(&content_path))?;
     let content = read_content(&content_path, content)?;
     fields.finish()?;
     Ok(Message { role, content })
@@ -66,9 +54,7 @@ fn read_role(path: &str, role: &str) -> Result<Role, ApiError> {
         _ => Err(ApiError::invalid(
             path,
             "invalid_value",
-            format!(
-                "Invalid value for '{path}'. Supported values are: 'system', 'developer', 'user' and 'assistant'."
-            ),
+            format!("Invalid value for '{path}'. Supported values are: 'system', 'developer', 'user' and 'assistant'."),
         )),
     }
 }
@@ -79,11 +65,7 @@ fn read_content(path: &str, value: Value) -> Result<PromptText, ApiError> {
         Value::String(text) => return Ok(PromptText::from(text)),
         Value::Array(parts) => parts,
         other => {
-            return Err(wrong_type(
-                path,
-                "a string or an array of text parts",
-                &other,
-            ));
+            return Err(wrong_type(path, "a string or an array of text parts", &other));
         }
     };
     if parts.is_empty() {
@@ -103,24 +85,19 @@ fn read_content(path: &str, value: Value) -> Result<PromptText, ApiError> {
 fn read_part(path: &str, value: Value) -> Result<String, ApiError> {
     let mut fields = Fields::open(path, value)?;
     let type_path = fields.path_of("type");
-    let kind = fields
-        .string("type")?
-        .ok_or_else(|| ApiError::missing(&type_path))?;
+    let kind = fields.string("type")?.ok_or_else(|| ApiError::missing(&type_path))?;
     match kind.as_str() {
         "text" => {}
         "image_url" | "input_audio" | "file" | "refusal" => {
             return Err(ApiError::unsupported(&type_path));
         }
         _ => {
-            let message =
-                format!("Invalid value for '{type_path}'. The supported value is: 'text'.");
+            let message = format!("Invalid value for '{type_path}'. The supported value is: 'text'.");
             return Err(ApiError::invalid(&type_path, "invalid_value", message));
         }
     }
     let text_path = fields.path_of("text");
-    let text = fields
-        .string("text")?
-        .ok_or_else(|| ApiError::missing(&text_path))?;
+    let text = fields.string("text")?.ok_or_else(|| ApiError::missing(&text_path))?;
     fields.finish()?;
     Ok(text)
 }

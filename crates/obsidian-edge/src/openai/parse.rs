@@ -2,8 +2,7 @@
 
 use obsidian_types::limits::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE};
 use obsidian_types::{
-    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Sampling,
-    Speculation, TenantId,
+    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Sampling, Speculation, TenantId,
 };
 use serde_json::Value;
 
@@ -88,12 +87,8 @@ impl ParsedChat {
 /// Reads the body of `POST /v1/chat/completions`.
 pub(crate) fn chat(body: &[u8]) -> Result<ParsedChat, ApiError> {
     let mut fields = Fields::open("", json(body)?)?;
-    let model = fields
-        .string("model")?
-        .ok_or_else(|| ApiError::missing("model"))?;
-    let messages = fields
-        .take("messages")
-        .ok_or_else(|| ApiError::missing("messages"))?;
+    let model = fields.string("model")?.ok_or_else(|| ApiError::missing("model"))?;
+    let messages = fields.take("messages").ok_or_else(|| ApiError::missing("messages"))?;
     let messages = message::read_all(messages)?;
     let temperature = fields.decimal("temperature", 0.0, f64::from(MAX_TEMPERATURE))?;
     let top_p = fields.decimal("top_p", 0.0, 1.0)?;
@@ -125,10 +120,7 @@ pub(crate) fn chat(body: &[u8]) -> Result<ParsedChat, ApiError> {
 
 fn json(body: &[u8]) -> Result<Value, ApiError> {
     let text = std::str::from_utf8(body).map_err(|error| {
-        let message = format!(
-            "The request body is not UTF-8: the byte at offset {} is wrong.",
-            error.valid_up_to()
-        );
+        let message = format!("The request body is not UTF-8: the byte at offset {} is wrong.", error.valid_up_to());
         ApiError::invalid("", "invalid_utf8", message)
     })?;
     serde_json::from_str(text).map_err(|error| {
@@ -151,9 +143,7 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
             "Invalid value for 'max_tokens': it contradicts 'max_completion_tokens'. Give one of them.",
         ));
     }
-    Ok(newer
-        .or(older)
-        .and_then(|number| u32::try_from(number).ok()))
+    Ok(newer.or(older).and_then(|number| u32::try_from(number).ok()))
 }
 
 fn stop(fields: &mut Fields) -> Result<Vec<PromptText>, ApiError> {
@@ -162,11 +152,7 @@ fn stop(fields: &mut Fields) -> Result<Vec<PromptText>, ApiError> {
         Some(Value::String(text)) => return Ok(vec![stop_string("stop", text)?]),
         Some(Value::Array(items)) => items,
         Some(other) => {
-            return Err(wrong_type(
-                "stop",
-                "a string or an array of strings",
-                &other,
-            ));
+            return Err(wrong_type("stop", "a string or an array of strings", &other));
         }
     };
     if items.len() > MAX_STOP_STRINGS {
@@ -191,8 +177,7 @@ fn stop(fields: &mut Fields) -> Result<Vec<PromptText>, ApiError> {
 
 fn stop_string(path: &str, text: String) -> Result<PromptText, ApiError> {
     if text.is_empty() {
-        let message =
-            format!("Invalid '{path}': empty string. A stop string has at least one character.");
+        let message = format!("Invalid '{path}': empty string. A stop string has at least one character.");
         return Err(ApiError::invalid(path, "empty_string", message));
     }
     within_bytes(path, &text, MAX_STOP_BYTES)?;
@@ -231,11 +216,7 @@ fn metadata(fields: &mut Fields) -> Result<Vec<(PromptText, PromptText)>, ApiErr
             "Invalid 'metadata': too many properties. Expected an object with at most {MAX_METADATA_ENTRIES} properties, but got an object with {} properties instead.",
             entries.len()
         );
-        return Err(ApiError::invalid(
-            "metadata",
-            "object_above_max_properties",
-            message,
-        ));
+        return Err(ApiError::invalid("metadata", "object_above_max_properties", message));
     }
     // Keys are the client's text, so errors name the field only.
     let mut pairs = Vec::with_capacity(entries.len());
@@ -243,17 +224,11 @@ fn metadata(fields: &mut Fields) -> Result<Vec<(PromptText, PromptText)>, ApiErr
         let Value::String(value) = value else {
             return Err(wrong_type("metadata", "an object of strings", &value));
         };
-        if key.chars().count() > MAX_METADATA_KEY_CHARACTERS
-            || value.chars().count() > MAX_METADATA_VALUE_CHARACTERS
-        {
+        if key.chars().count() > MAX_METADATA_KEY_CHARACTERS || value.chars().count() > MAX_METADATA_VALUE_CHARACTERS {
             let message = format!(
                 "Invalid 'metadata': a key has at most {MAX_METADATA_KEY_CHARACTERS} characters and a value at most {MAX_METADATA_VALUE_CHARACTERS}."
             );
-            return Err(ApiError::invalid(
-                "metadata",
-                "string_above_max_length",
-                message,
-            ));
+            return Err(ApiError::invalid("metadata", "string_above_max_length", message));
         }
         pairs.push((PromptText::from(key), PromptText::from(value)));
     }
@@ -300,23 +275,13 @@ fn extension(fields: &mut Fields) -> Result<Extension, ApiError> {
     let conversation = identifier(&mut inner, "conversation")?;
     refusal::check(&mut inner, refusal::EXTENSION)?;
     inner.finish()?;
-    Ok(Extension {
-        speculation,
-        residency,
-        conversation,
-    })
+    Ok(Extension { speculation, residency, conversation })
 }
 
 fn delivery(fields: &mut Fields) -> Result<Delivery, ApiError> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let Some(options) = fields.take("stream_options") else {
-        return Ok(if stream {
-            Delivery::Stream {
-                include_usage: false,
-            }
-        } else {
-            Delivery::Whole
-        });
+        return Ok(if stream { Delivery::Stream { include_usage: false } } else { Delivery::Whole });
     };
     if !stream {
         return Err(ApiError::invalid(

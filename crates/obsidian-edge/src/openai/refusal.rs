@@ -15,10 +15,7 @@ pub(crate) struct Refusal {
 }
 
 const fn never(name: &'static str) -> Refusal {
-    Refusal {
-        name,
-        harmless: |_| false,
-    }
+    Refusal { name, harmless: |_| false }
 }
 
 const fn unless(name: &'static str, harmless: fn(&Value) -> bool) -> Refusal {
@@ -51,9 +48,7 @@ pub(crate) const REQUEST: &[Refusal] = &[
     never("reasoning_effort"),
     unless("response_format", |value| value == &json!({"type": "text"})),
     never("safety_identifier"),
-    unless("service_tier", |value| {
-        value == "auto" || value == "default"
-    }),
+    unless("service_tier", |value| value == "auto" || value == "default"),
     unless("store", is_false),
     never("tool_choice"),
     never("tools"),

@@ -15,12 +15,7 @@ pub(crate) struct Identity {
 }
 
 /// The answer in one piece.
-pub(crate) fn completion(
-    identity: &Identity,
-    start: &Start,
-    text: &str,
-    outcome: &Outcome,
-) -> Value {
+pub(crate) fn completion(identity: &Identity, start: &Start, text: &str, outcome: &Outcome) -> Value {
     json!({
         "id": identity.id,
         "object": "chat.completion",
@@ -47,11 +42,7 @@ pub(crate) struct Chunks {
 impl Chunks {
     /// Chunks that all carry `identity`; with `include_usage` each carries a `usage` field too.
     pub(crate) fn new(identity: Identity, start: &Start, include_usage: bool) -> Self {
-        Self {
-            identity,
-            model: start.model.clone(),
-            include_usage,
-        }
+        Self { identity, model: start.model.clone(), include_usage }
     }
 
     /// The first chunk: the role.

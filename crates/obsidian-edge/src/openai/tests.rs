@@ -79,17 +79,9 @@ fn every_supported_field_is_read() {
     }))
     .unwrap();
     let roles: Vec<Role> = parsed.messages.iter().map(|message| message.role).collect();
-    assert_eq!(
-        roles,
-        [Role::System, Role::User, Role::Assistant, Role::User]
-    );
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
     assert_eq!(parsed.messages[1].content.expose(), "one\ntwo");
-    assert_eq!(
-        parsed.delivery,
-        Delivery::Stream {
-            include_usage: true
-        }
-    );
+    assert_eq!(parsed.delivery, Delivery::Stream { include_usage: true });
     assert_eq!(parsed.stop.len(), 2);
     assert_eq!(parsed.max_tokens, Some(12));
     assert_eq!((parsed.temperature, parsed.top_p), (0.5, 0.9));
@@ -113,10 +105,7 @@ fn what_openai_knows_and_we_do_not_is_refused_by_name() {
         ("modalities", json!(["text", "audio"])),
         ("n", json!(2)),
         ("parallel_tool_calls", json!(true)),
-        (
-            "prediction",
-            json!({"type": "content", "content": "secret"}),
-        ),
+        ("prediction", json!({"type": "content", "content": "secret"})),
         ("presence_penalty", json!(-2)),
         ("prompt_cache_key", json!("k")),
         ("prompt_cache_retention", json!("24h")),
@@ -157,37 +146,16 @@ fn with_message(message: Value) -> Value {
 fn nested_refusals_name_their_path() {
     let parts = |part: Value| with_message(json!({"role": "user", "content": [part]}));
     let table = [
-        (
-            with_message(json!({"role": "user", "content": "x", "name": "bob"})),
-            "messages[0].name",
-        ),
-        (
-            with_message(json!({"role": "tool", "content": "x", "tool_call_id": "1"})),
-            "messages[0].role",
-        ),
-        (
-            with_message(json!({"role": "assistant", "content": "x", "tool_calls": []})),
-            "messages[0].tool_calls",
-        ),
-        (
-            parts(json!({"type": "image_url", "image_url": {"url": "data:"}})),
-            "messages[0].content[0].type",
-        ),
-        (
-            with("obsidian", json!({"speculation": "pipelined"})),
-            "obsidian.speculation",
-        ),
-        (
-            with("obsidian", json!({"provisional": true})),
-            "obsidian.provisional",
-        ),
+        (with_message(json!({"role": "user", "content": "x", "name": "bob"})), "messages[0].name"),
+        (with_message(json!({"role": "tool", "content": "x", "tool_call_id": "1"})), "messages[0].role"),
+        (with_message(json!({"role": "assistant", "content": "x", "tool_calls": []})), "messages[0].tool_calls"),
+        (parts(json!({"type": "image_url", "image_url": {"url": "data:"}})), "messages[0].content[0].type"),
+        (with("obsidian", json!({"speculation": "pipelined"})), "obsidian.speculation"),
+        (with("obsidian", json!({"provisional": true})), "obsidian.provisional"),
     ];
     for (body, param) in table {
         let (status, _, found, code, _) = refusal_of(&body);
-        assert_eq!(
-            (status, found, code),
-            (400, json!(param), json!("unsupported_parameter"))
-        );
+        assert_eq!((status, found, code), (400, json!(param), json!("unsupported_parameter")));
     }
 }
 
@@ -196,18 +164,12 @@ fn unknown_fields_are_refused_at_every_level() {
     let table = [
         (with("temprature", json!(1)), "temprature"),
         (with("temprature", Value::Null), "temprature"),
-        (
-            with_message(json!({"role": "user", "content": "x", "weight": 1})),
-            "messages[0].weight",
-        ),
+        (with_message(json!({"role": "user", "content": "x", "weight": 1})), "messages[0].weight"),
         (with("obsidian", json!({"tier": "hub"})), "obsidian.tier"),
     ];
     for (body, param) in table {
         let (status, _, found, code, message) = refusal_of(&body);
-        assert_eq!(
-            (status, found, code),
-            (400, json!(param), json!("unknown_parameter"))
-        );
+        assert_eq!((status, found, code), (400, json!(param), json!("unknown_parameter")));
         assert_eq!(message, format!("Unknown parameter: '{param}'."));
     }
 }
@@ -215,53 +177,119 @@ fn unknown_fields_are_refused_at_every_level() {
 #[test]
 fn wrong_values_get_openai_messages() {
     let table = [
-        (with("temperature", json!(3)), "temperature", "decimal_above_max_value",
-            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead."),
-        (with("temperature", json!("1")), "temperature", "invalid_type",
-            "Invalid type for 'temperature': expected a decimal, but got a string instead."),
-        (with("top_p", json!(-0.5)), "top_p", "decimal_below_min_value",
-            "Invalid 'top_p': decimal below minimum value. Expected a value >= 0, but got -0.5 instead."),
-        (with("max_tokens", json!(0)), "max_tokens", "integer_below_min_value",
-            "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got 0 instead."),
-        (with("max_tokens", json!(1.5)), "max_tokens", "invalid_type",
-            "Invalid type for 'max_tokens': expected an integer, but got a decimal instead."),
-        (with("seed", json!(u64::MAX)), "seed", "integer_above_max_value",
-            "Invalid 'seed': integer above maximum value. Expected a value <= 9223372036854775807, but got a larger one instead."),
-        (with("stop", json!(["a", "b", "c", "d", "e"])), "stop", "array_above_max_length",
-            "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length 5 instead."),
-        (with("stop", json!(["a", ""])), "stop[1]", "empty_string",
-            "Invalid 'stop[1]': empty string. A stop string has at least one character."),
-        (with("stop", json!("x".repeat(257))), "stop", "string_above_max_length",
-            "Invalid 'stop': string too long. Expected a string with maximum length 256 bytes, but got one with 257 bytes instead."),
-        (with("messages", json!([])), "messages", "empty_array",
-            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."),
-        (with("messages", json!("hi")), "messages", "invalid_type",
-            "Invalid type for 'messages': expected an array, but got a string instead."),
-        (with_message(json!({"role": "king", "content": "x"})), "messages[0].role", "invalid_value",
-            "Invalid value for 'messages[0].role'. Supported values are: 'system', 'developer', 'user' and 'assistant'."),
-        (with_message(json!({"role": "user"})), "messages[0].content", "missing_required_parameter",
-            "Missing required parameter: 'messages[0].content'."),
-        (with("messages", Value::Null), "messages", "missing_required_parameter",
-            "Missing required parameter: 'messages'."),
-        (with("model", json!(7)), "model", "invalid_type",
-            "Invalid type for 'model': expected a string, but got an integer instead."),
-        (with("metadata", json!({"team": 1})), "metadata", "invalid_type",
-            "Invalid type for 'metadata': expected an object of strings, but got an integer instead."),
-        (with("stream_options", json!({"include_usage": true})), "stream_options", "invalid_value",
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled."),
-        (with("obsidian", json!({"speculation": "fast"})), "obsidian.speculation", "invalid_value",
-            "Invalid value for 'obsidian.speculation'. Supported values are: 'auto', 'off' and 'sync'."),
+        (
+            with("temperature", json!(3)),
+            "temperature",
+            "decimal_above_max_value",
+            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead.",
+        ),
+        (
+            with("temperature", json!("1")),
+            "temperature",
+            "invalid_type",
+            "Invalid type for 'temperature': expected a decimal, but got a string instead.",
+        ),
+        (
+            with("top_p", json!(-0.5)),
+            "top_p",
+            "decimal_below_min_value",
+            "Invalid 'top_p': decimal below minimum value. Expected a value >= 0, but got -0.5 instead.",
+        ),
+        (
+            with("max_tokens", json!(0)),
+            "max_tokens",
+            "integer_below_min_value",
+            "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got 0 instead.",
+        ),
+        (
+            with("max_tokens", json!(1.5)),
+            "max_tokens",
+            "invalid_type",
+            "Invalid type for 'max_tokens': expected an integer, but got a decimal instead.",
+        ),
+        (
+            with("seed", json!(u64::MAX)),
+            "seed",
+            "integer_above_max_value",
+            "Invalid 'seed': integer above maximum value. Expected a value <= 9223372036854775807, but got a larger one instead.",
+        ),
+        (
+            with("stop", json!(["a", "b", "c", "d", "e"])),
+            "stop",
+            "array_above_max_length",
+            "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length 5 instead.",
+        ),
+        (
+            with("stop", json!(["a", ""])),
+            "stop[1]",
+            "empty_string",
+            "Invalid 'stop[1]': empty string. A stop string has at least one character.",
+        ),
+        (
+            with("stop", json!("x".repeat(257))),
+            "stop",
+            "string_above_max_length",
+            "Invalid 'stop': string too long. Expected a string with maximum length 256 bytes, but got one with 257 bytes instead.",
+        ),
+        (
+            with("messages", json!([])),
+            "messages",
+            "empty_array",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+        ),
+        (
+            with("messages", json!("hi")),
+            "messages",
+            "invalid_type",
+            "Invalid type for 'messages': expected an array, but got a string instead.",
+        ),
+        (
+            with_message(json!({"role": "king", "content": "x"})),
+            "messages[0].role",
+            "invalid_value",
+            "Invalid value for 'messages[0].role'. Supported values are: 'system', 'developer', 'user' and 'assistant'.",
+        ),
+        (
+            with_message(json!({"role": "user"})),
+            "messages[0].content",
+            "missing_required_parameter",
+            "Missing required parameter: 'messages[0].content'.",
+        ),
+        (
+            with("messages", Value::Null),
+            "messages",
+            "missing_required_parameter",
+            "Missing required parameter: 'messages'.",
+        ),
+        (
+            with("model", json!(7)),
+            "model",
+            "invalid_type",
+            "Invalid type for 'model': expected a string, but got an integer instead.",
+        ),
+        (
+            with("metadata", json!({"team": 1})),
+            "metadata",
+            "invalid_type",
+            "Invalid type for 'metadata': expected an object of strings, but got an integer instead.",
+        ),
+        (
+            with("stream_options", json!({"include_usage": true})),
+            "stream_options",
+            "invalid_value",
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+        ),
+        (
+            with("obsidian", json!({"speculation": "fast"})),
+            "obsidian.speculation",
+            "invalid_value",
+            "Invalid value for 'obsidian.speculation'. Supported values are: 'auto', 'off' and 'sync'.",
+        ),
     ];
     for (body, param, code, message) in table {
         assert_eq!(
             refusal_of(&body),
-            (
-                400,
-                "invalid_request_error".to_owned(),
-                json!(param),
-                json!(code),
-                message.to_owned()
-            )
+            (400, "invalid_request_error".to_owned(), json!(param), json!(code), message.to_owned())
         );
     }
 }
@@ -270,26 +298,14 @@ fn wrong_values_get_openai_messages() {
 fn broken_bodies_get_their_position() {
     let error = |body: &[u8]| error_parts(parse::chat(body).unwrap_err());
     let (status, _, param, code, message) = error(b"{\"model\": \"auto\",\n  oops}");
-    assert_eq!(
-        (status, param, code),
-        (400, Value::Null, json!("invalid_json"))
-    );
-    assert_eq!(
-        message,
-        "We could not parse the JSON body of your request: it goes wrong at line 2, column 3."
-    );
+    assert_eq!((status, param, code), (400, Value::Null, json!("invalid_json")));
+    assert_eq!(message, "We could not parse the JSON body of your request: it goes wrong at line 2, column 3.");
     let (_, _, _, code, message) = error(b"{\"model\": \"a\xFF\"}");
     assert_eq!(code, json!("invalid_utf8"));
-    assert_eq!(
-        message,
-        "The request body is not UTF-8: the byte at offset 12 is wrong."
-    );
+    assert_eq!(message, "The request body is not UTF-8: the byte at offset 12 is wrong.");
     let (_, _, _, code, message) = error(b"[1]");
     assert_eq!(code, json!("invalid_type"));
-    assert_eq!(
-        message,
-        "Invalid type for the request body: expected an object, but got an array instead."
-    );
+    assert_eq!(message, "Invalid type for the request body: expected an object, but got an array instead.");
     let (_, _, _, code, _) = error(b"");
     assert_eq!(code, json!("invalid_json"));
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
@@ -318,30 +334,16 @@ fn outcome() -> Outcome {
         },
         wan_bytes_up: 100,
         wan_bytes_down: 50,
-        stages: StageTimes {
-            sanitise: 1,
-            mask: 2,
-            route: 3,
-            render: 4,
-            first_token: 5,
-            total: 6,
-        },
+        stages: StageTimes { sanitise: 1, mask: 2, route: 3, render: 4, first_token: 5, total: 6 },
     }
 }
 
 fn start() -> Start {
-    Start {
-        route: Tier::Hub,
-        reason: "task:extract".to_owned(),
-        model: "target".to_owned(),
-    }
+    Start { route: Tier::Hub, reason: "task:extract".to_owned(), model: "target".to_owned() }
 }
 
 fn identity() -> Identity {
-    Identity {
-        id: "chatcmpl-1".to_owned(),
-        created: 7,
-    }
+    Identity { id: "chatcmpl-1".to_owned(), created: 7 }
 }
 
 fn extension() -> Value {
@@ -387,27 +389,14 @@ fn a_stream_has_openai_shape() {
             "choices": choices, "usage": usage,
         })
     };
-    let choice = |delta: Value, finish: Value| {
-        json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}])
-    };
-    assert_eq!(
-        chunks.role(),
-        envelope(
-            choice(json!({"role": "assistant", "content": ""}), Value::Null),
-            Value::Null
-        )
-    );
-    assert_eq!(
-        chunks.text("hi"),
-        envelope(choice(json!({"content": "hi"}), Value::Null), Value::Null)
-    );
+    let choice =
+        |delta: Value, finish: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+    assert_eq!(chunks.role(), envelope(choice(json!({"role": "assistant", "content": ""}), Value::Null), Value::Null));
+    assert_eq!(chunks.text("hi"), envelope(choice(json!({"content": "hi"}), Value::Null), Value::Null));
     let mut last = envelope(choice(json!({}), json!("stop")), Value::Null);
     last["obsidian"] = extension();
     assert_eq!(chunks.last(&outcome()), last);
-    assert_eq!(
-        chunks.usage(&outcome()),
-        Some(envelope(json!([]), usage()))
-    );
+    assert_eq!(chunks.usage(&outcome()), Some(envelope(json!([]), usage())));
 
     let plain = Chunks::new(identity(), &start(), false);
     assert!(plain.role().get("usage").is_none());
@@ -420,10 +409,7 @@ fn an_event_is_one_line_whatever_the_text() {
     let text = "a\nb\r\n\ndata: [DONE]\n\n\u{2028}é";
     let event = sse::event(&chunks.text(text));
     let event = std::str::from_utf8(&event).unwrap();
-    let line = event
-        .strip_prefix("data: ")
-        .and_then(|rest| rest.strip_suffix("\n\n"))
-        .unwrap();
+    let line = event.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
     assert!(!line.contains(['\n', '\r']));
     let body: Value = serde_json::from_str(line).unwrap();
     assert_eq!(body["choices"][0]["delta"]["content"], text);

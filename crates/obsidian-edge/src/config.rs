@@ -1,0 +1,175 @@
+//! What the binary hands to a POP: settings, and the parts that need to be loaded first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use obsidian_router::{Weights, WeightsError};
+use obsidian_sandbox::{ComputePool, Drafter, RouterSandbox, ShieldSandbox};
+use obsidian_types::Residency;
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_INFLIGHT_REQUESTS, SHUTDOWN_GRACE_MS};
+use obsidian_wire::HubLink;
+use thiserror::Error;
+
+use crate::tenants::{ApiKey, TenantSecret};
+
+/// Tokens drafted per window unless told otherwise.
+const DEFAULT_DRAFT_WINDOW: u32 = 4;
+
+/// Settings of one POP.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Where clients connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Name of this POP, shown in `x-obsidian-pop`: letters, digits, `-`, `_` and `.`.
+    pub pop_name: String,
+    /// Who may ask. Empty: any bearer token is accepted, on loopback listeners only.
+    pub api_keys: Vec<ApiKey>,
+    /// Persistent secret of this POP.
+    pub tenant_secret: TenantSecret,
+    /// How far masked data may travel at most; a request may narrow it, never widen.
+    pub residency: Residency,
+    /// Tokens drafted per window on the hub route, 1 to [`MAX_DRAFT_WINDOW`].
+    pub draft_window: u32,
+    /// Requests in flight; the next gets 429.
+    pub max_inflight: usize,
+    /// How long `/readyz` says no before the listener closes.
+    pub drain_notice: Duration,
+    /// How long shutdown waits for streams to finish.
+    pub shutdown_grace: Duration,
+}
+
+impl EdgeConfig {
+    /// A POP with the default limits.
+    pub fn new(listen: SocketAddr, tenant_secret: TenantSecret) -> Self {
+        Self {
+            listen,
+            pop_name: "pop".to_owned(),
+            api_keys: Vec::new(),
+            tenant_secret,
+            residency: Residency::Anywhere,
+            draft_window: DEFAULT_DRAFT_WINDOW,
+            max_inflight: MAX_INFLIGHT_REQUESTS,
+            drain_notice: Duration::from_millis(100),
+            shutdown_grace: Duration::from_millis(SHUTDOWN_GRACE_MS),
+        }
+    }
+
+    /// Refuses settings that would be wrong or unsafe.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if self.api_keys.is_empty() && !self.listen.ip().is_loopback() {
+            return Err(StartError::OpenToTheNetwork(self.listen));
+        }
+        let named = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if self.pop_name.is_empty() || !self.pop_name.chars().all(named) {
+            return Err(StartError::PopName(self.pop_name.clone()));
+        }
+        if !(1..=MAX_DRAFT_WINDOW).contains(&self.draft_window) {
+            return Err(StartError::DraftWindow(self.draft_window));
+        }
+        if self.max_inflight == 0 {
+            return Err(StartError::NoRequests);
+        }
+        Ok(())
+    }
+}
+
+/// What a POP is made of; the binary loads it. Cheap parts are clones of handles.
+pub struct EdgeParts {
+    /// Threads on which guests run.
+    pub pool: ComputePool,
+    /// The privacy shield in its sandbox.
+    pub shield: Arc<ShieldSandbox>,
+    /// The router in its sandbox.
+    pub router: Arc<RouterSandbox>,
+    /// The router's weights, as the text of the weights file.
+    pub router_weights: RouterWeights,
+    /// The draft model in its sandbox.
+    pub drafter: Drafter,
+    /// The regional hub; without it this POP answers alone.
+    pub hub: Option<HubLink>,
+    /// What `/metrics` shows. The binary installs the recorder, with [`crate::metric_buckets`].
+    pub metrics: PrometheusHandle,
+}
+
+/// The router's weights: the text that the sandbox gets, and the same parsed for the native router.
+#[derive(Clone, Debug)]
+pub struct RouterWeights {
+    pub(crate) text: Arc<str>,
+    pub(crate) parsed: Arc<Weights>,
+}
+
+impl RouterWeights {
+    /// Reads a weights file's text.
+    ///
+    /// # Errors
+    /// When the text is no weights file.
+    pub fn parse(text: &str) -> Result<Self, WeightsError> {
+        Ok(Self { text: text.into(), parsed: Arc::new(Weights::parse(text)?) })
+    }
+}
+
+/// Why a POP does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Anybody on the network could use it.
+    #[error(
+        "listening on {0} without API keys would let anybody on the network in: configure API keys, or listen on 127.0.0.1"
+    )]
+    OpenToTheNetwork(SocketAddr),
+    /// The name would not survive a header.
+    #[error("the POP's name {0:?} is not made of letters, digits, '-', '_' and '.'")]
+    PopName(String),
+    /// Outside the limits.
+    #[error("a draft window of {0} tokens is outside 1 to {MAX_DRAFT_WINDOW}")]
+    DraftWindow(u32),
+    /// It would refuse every request.
+    #[error("max_inflight is 0, so every request would be refused: set it to 1 or more")]
+    NoRequests,
+    /// The listener cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use obsidian_types::TenantId;
+
+    use super::{EdgeConfig, StartError};
+    use crate::tenants::{ApiKey, TenantSecret};
+
+    fn config(listen: &str) -> EdgeConfig {
+        EdgeConfig::new(listen.parse::<SocketAddr>().unwrap(), TenantSecret::new([1; 32]))
+    }
+
+    #[test]
+    fn an_open_listener_without_keys_does_not_start() {
+        assert!(config("127.0.0.1:0").check().is_ok());
+        assert!(config("[::1]:0").check().is_ok());
+        let mut open = config("0.0.0.0:8080");
+        assert!(matches!(open.check(), Err(StartError::OpenToTheNetwork(_))));
+        open.api_keys = vec![ApiKey::from_secret(TenantId::new("a"), "k")];
+        assert!(open.check().is_ok());
+    }
+
+    #[test]
+    fn settings_outside_their_limits_do_not_start() {
+        let mut wrong = config("127.0.0.1:0");
+        wrong.pop_name = "a\r\nset-cookie: x".to_owned();
+        assert!(matches!(wrong.check(), Err(StartError::PopName(_))));
+        let mut wrong = config("127.0.0.1:0");
+        wrong.draft_window = 0;
+        assert!(matches!(wrong.check(), Err(StartError::DraftWindow(0))));
+        let mut wrong = config("127.0.0.1:0");
+        wrong.max_inflight = 0;
+        assert!(matches!(wrong.check(), Err(StartError::NoRequests)));
+    }
+}

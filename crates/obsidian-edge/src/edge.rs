@@ -1,0 +1,71 @@
+//! Starting and stopping a POP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{EdgeConfig, EdgeParts, StartError};
+use crate::http::{routes, server};
+use crate::pop::Pop;
+use crate::telemetry;
+
+/// A POP.
+pub struct Edge;
+
+impl Edge {
+    /// Checks the settings, takes the listener and serves. Returns as soon as clients can connect; must be
+    /// called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] when the settings are unsafe or outside their limits, or the listener cannot be had.
+    pub async fn start(config: EdgeConfig, parts: EdgeParts) -> Result<EdgeHandle, StartError> {
+        config.check()?;
+        telemetry::describe();
+        let address = config.listen;
+        let wrong = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let local_addr = listener.local_addr().map_err(wrong)?;
+        let (grace, notice) = (config.shutdown_grace, config.drain_notice);
+        let pop = Arc::new(Pop::new(config, parts));
+        let stop = CancellationToken::new();
+        let mut server = JoinSet::new();
+        server.spawn(server::serve(listener, routes(pop.clone()), stop.clone(), grace));
+        tracing::info!(pop = pop.config.pop_name, address = %local_addr, "POP listens");
+        Ok(EdgeHandle { pop, local_addr, stop, server, notice, grace })
+    }
+}
+
+/// A running POP. Dropping it stops it at once; [`EdgeHandle::shutdown`] lets streams finish.
+pub struct EdgeHandle {
+    pop: Arc<Pop>,
+    local_addr: SocketAddr,
+    stop: CancellationToken,
+    server: JoinSet<()>,
+    notice: Duration,
+    grace: Duration,
+}
+
+impl EdgeHandle {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops in good order: readiness goes first, so that balancers turn away; then the listener closes;
+    /// then streams in flight finish, for at most the grace period.
+    pub async fn shutdown(mut self) {
+        self.pop.drain();
+        tokio::time::sleep(self.notice).await;
+        self.stop.cancel();
+        while self.server.join_next().await.is_some() {}
+        // Every connection is gone, and a pipeline ends with its connection: this wait is short.
+        self.pop.tasks.close();
+        if tokio::time::timeout(self.grace, self.pop.tasks.wait()).await.is_err() {
+            tracing::warn!("a pipeline did not end with its connection");
+        }
+    }
+}

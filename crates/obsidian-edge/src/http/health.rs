@@ -1,0 +1,53 @@
+//! `/healthz` (the process answers), `/readyz` (what each part can do), `/metrics`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::pop::{HubView, Pop};
+
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when requests can be answered, if need be on a lesser path (`degraded`); 503 when not.
+pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
+    let drafter = pop.parts.drafter.is_alive();
+    let (hub, hub_well) = hub(&pop.hub());
+    let (shield, router) = (pop.shield_health.is_well(), pop.router_health.is_well());
+    let draining = pop.is_draining();
+    let ready = drafter && !draining;
+    let body = json!({
+        "ready": ready,
+        "degraded": !(hub_well && shield && router && drafter),
+        "draining": draining,
+        "parts": {
+            "shield": { "state": if shield { "ready" } else { "native" } },
+            "router": { "state": if router { "ready" } else { "native" } },
+            "drafter": { "state": if drafter { "ready" } else { "restarting" }, "model": pop.parts.drafter.info().name },
+            "hub": hub,
+        },
+    });
+    super::json(&pop, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+fn hub(view: &HubView) -> (Value, bool) {
+    match view {
+        HubView::Absent => (json!({ "state": "not configured" }), true),
+        HubView::Down => (json!({ "state": "down" }), false),
+        HubView::Unfit => (json!({ "state": "unfit", "detail": "its vocabulary is not the draft model's" }), false),
+        HubView::Ready(facts) => (json!({ "state": "ready", "model": facts.model }), true),
+    }
+}
+
+pub(super) async fn metrics(State(pop): State<Arc<Pop>>) -> Response {
+    let mut response = Response::new(Body::from(pop.parts.metrics.render()));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

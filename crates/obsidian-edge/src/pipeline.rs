@@ -1,0 +1,72 @@
+//! The whole data path of one chat request. Read it top to bottom: each step is one call, with the reason
+//! it stands where it stands.
+//!
+//! What this module must not do: touch OpenAI's shapes ([`crate::openai`] has left them behind before, and
+//! meets them again after), open connections, or hand unmasked text to anything but the shield.
+
+use std::time::Instant;
+
+use obsidian_types::ChatRequest;
+use tokio::sync::mpsc;
+
+use crate::account::{Account, Stage};
+use crate::answer::Answer;
+use crate::fault::Fault;
+use crate::outcome::{Event, Outcome};
+use crate::pop::Pop;
+use crate::runs::{self, Run};
+use crate::{rendering, routing, sanitise, shielding};
+
+/// Answers one request; what the client gets goes through `events`.
+pub(crate) async fn serve(
+    pop: &Pop,
+    request: ChatRequest,
+    began: Instant,
+    events: mpsc::Sender<Event>,
+) -> Result<Outcome, Fault> {
+    let mut account = Account::open(request.id.clone(), request.tenant.clone(), began);
+    let answered = chat(pop, request, events, &mut account).await;
+    if let Err(fault) = &answered {
+        account.failed(fault);
+    }
+    answered
+}
+
+async fn chat(
+    pop: &Pop,
+    request: ChatRequest,
+    events: mpsc::Sender<Event>,
+    account: &mut Account,
+) -> Result<Outcome, Fault> {
+    // Sanitise: everything behind this line may rely on the limits, so it comes before any work on text.
+    account.timed(Stage::Sanitise, async { sanitise::check(&request) }).await?;
+
+    // Where it may run at all: a request that no tier may take costs nothing more.
+    let scope = routing::scope(pop, &request)?;
+
+    // Shield: mask, then seal. What comes back is the only form of the text that later steps can see.
+    let shielded = account.timed(Stage::Mask, shielding::mask(pop, &request)).await?;
+    account.masked(shielded.vault.len());
+
+    // Route: on masked text, because the router is a guest and needs no personal data to choose a tier.
+    let decision = account.timed(Stage::Route, routing::decide(pop, &request, &shielded, &scope)).await?;
+    account.routed(decision.tier, &decision.reason);
+    shielded.note_fault(account);
+    decision.note_faults(account);
+
+    // Render: the draft model's guest applies the template and tokenises; the ids are sealed like the text.
+    let prompt = account.timed(Stage::Render, rendering::render(pop, &shielded)).await?;
+    let decision = routing::fit(pop, decision, &scope, prompt.get().as_slice().len(), account)?;
+
+    // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made.
+    // Stop strings are the client's own: they are compared with what the client sees, which is restored.
+    let answer = Answer::new(&request.stop, shielded.vault.clone(), events);
+    let mut run = Run::new(pop, &request, &shielded, prompt, scope, answer, account);
+    let finish = runs::answer(&mut run, decision.tier).await?;
+
+    // Restore the rest: what was held back for a placeholder, a stop string or a character is due now.
+    run.finish().await?;
+
+    // Account: last, so that it tells the whole of it.
+    Ok(account.answered(finish))
+}

@@ -1,0 +1,104 @@
+//! From a sealed prompt to sealed token ids, by the draft model's guest; and how long to wait for that
+//! guest while its supervisor restarts it.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use obsidian_sandbox::{Refusal, SandboxError};
+use obsidian_shield::{Masked, TokenIds};
+use obsidian_types::TokenId;
+
+use crate::fault::Fault;
+use crate::pop::Pop;
+use crate::shielding::{Shielded, fault_kind};
+
+/// How long a request waits for a draft model that is being restarted.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Applies the chat template, tokenises, and seals the ids.
+pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<TokenIds>, Fault> {
+    let mut patience = Patience::new();
+    let ids = loop {
+        match pop.parts.drafter.render(&shielded.prompt.get().messages).await {
+            Ok(ids) => break ids,
+            Err(error) if patience.again(&error).await => {}
+            Err(error) => return Err(drafter_fault(error)),
+        }
+    };
+    seal(pop, shielded, ids).await
+}
+
+/// Seals ids that came from the sealed prompt (and, going on elsewhere, from the answer so far).
+pub(crate) async fn seal(pop: &Pop, shielded: &Shielded, ids: Vec<TokenId>) -> Result<Masked<TokenIds>, Fault> {
+    let decoded = detokenize(pop, &ids).await?;
+    let (prompt, vault) = (shielded.prompt.clone(), shielded.vault.clone());
+    let sealed = pop.parts.pool.run(move || prompt.tokens(ids, &decoded, &vault)).await;
+    match sealed {
+        Ok(Ok(sealed)) => Ok(sealed),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "token ids were not sealed");
+            counter!("obsidian_shield_faults_total", "kind" => "unsealed", "step" => "render").increment(1);
+            Err(Fault::Shield)
+        }
+        Err(_) => Err(Fault::Overloaded("the privacy shield")),
+    }
+}
+
+/// The bytes of token ids.
+pub(crate) async fn detokenize(pop: &Pop, ids: &[TokenId]) -> Result<Vec<u8>, Fault> {
+    let mut patience = Patience::new();
+    loop {
+        match pop.parts.drafter.detokenize(ids).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if patience.again(&error).await => {}
+            Err(error) => return Err(drafter_fault(error)),
+        }
+    }
+}
+
+/// Decides whether to try a draft model once more.
+pub(crate) struct Patience {
+    until: Instant,
+    deaths: u32,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self { until: Instant::now() + PATIENCE, deaths: 0 }
+    }
+
+    /// Whether to try again; waits a little if so. What kills the guest is tried once more, not twice: it
+    /// would take the guest away from everybody again and again.
+    pub(crate) async fn again(&mut self, error: &SandboxError) -> bool {
+        let again = match error {
+            SandboxError::Unavailable { .. } | SandboxError::SessionLost | SandboxError::Overloaded { .. } => true,
+            SandboxError::Trap { .. }
+            | SandboxError::Deadline { .. }
+            | SandboxError::Memory { .. }
+            | SandboxError::Contract { .. } => {
+                counter!("obsidian_drafter_faults_total", "kind" => fault_kind(error)).increment(1);
+                self.deaths += 1;
+                self.deaths < 2
+            }
+            SandboxError::Refused(_)
+            | SandboxError::Artifact { .. }
+            | SandboxError::Weights(_)
+            | SandboxError::Engine(_) => false,
+        };
+        if !again || Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(PAUSE).await;
+        true
+    }
+}
+
+/// What the client is told when the draft model cannot do its part.
+pub(crate) fn drafter_fault(error: SandboxError) -> Fault {
+    match error {
+        SandboxError::Overloaded { .. } => Fault::Overloaded("the draft model"),
+        SandboxError::Refused(Refusal::Template(_)) => Fault::Template,
+        other => Fault::Model(other.to_string()),
+    }
+}

@@ -1,0 +1,214 @@
+//! The router's steps in the pipeline, and its fault rule: the sandbox, else the same router linked
+//! natively (pure code on the same weights, so it always decides). What a guest answers is advice that the
+//! sandbox checks: it can choose among the tiers that policy and health allow, never add one.
+
+use metrics::counter;
+use obsidian_router::{RouteMessage, Surroundings};
+use obsidian_sandbox::{Refusal, SandboxError};
+use obsidian_types::{ChatRequest, Role, Tier};
+
+use crate::account::Account;
+use crate::fault::Fault;
+use crate::pop::{AUTO, CORE, EDGE, HUB, HubView, Pop};
+use crate::shielding::{Shielded, fault_kind};
+
+/// Bytes of text that make a token, at the least; an estimate for the router, not a limit.
+const BYTES_PER_TOKEN: usize = 3;
+/// Tokens a chat template adds around a message; an estimate likewise.
+const TEMPLATE_TOKENS: usize = 6;
+
+/// Where a request may run: the model asked for and residency, before health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The tier the client asked for by name, if any.
+    asked: Option<Tier>,
+    /// Whether residency and configuration let it go to the hub.
+    hub: bool,
+}
+
+impl Scope {
+    /// Whether the request may go to the hub.
+    pub(crate) fn allows_hub(&self) -> bool {
+        self.hub && self.asked != Some(Tier::Edge)
+    }
+}
+
+/// Reads the model name and the residency.
+pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
+    let name = request.model.as_str();
+    let has_hub = pop.parts.hub.is_some();
+    let is_target = || pop.hub_facts().is_some_and(|facts| facts.model == name);
+    let asked = match name {
+        AUTO => None,
+        EDGE => Some(Tier::Edge),
+        HUB if has_hub => Some(Tier::Hub),
+        CORE => return Err(Fault::CoreNotConfigured),
+        _ if name == pop.parts.drafter.info().name => Some(Tier::Edge),
+        _ if has_hub && is_target() => Some(Tier::Hub),
+        _ => return Err(Fault::ModelNotFound(name.to_owned())),
+    };
+    let resident = |tier| pop.config.residency.allows(tier) && request.residency.allows(tier);
+    if asked.is_some_and(|tier| !resident(tier)) {
+        return Err(Fault::Residency);
+    }
+    Ok(Scope { asked, hub: has_hub && resident(Tier::Hub) })
+}
+
+/// Where a request runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    /// Where.
+    pub(crate) tier: Tier,
+    /// Why: the router's own short reason.
+    pub(crate) reason: String,
+    /// What failed on the way: part and how.
+    faults: Vec<(&'static str, &'static str)>,
+}
+
+impl Decision {
+    /// Tells the account what failed.
+    pub(crate) fn note_faults(&self, account: &mut Account) {
+        for (part, what) in &self.faults {
+            account.degrade(part, what);
+        }
+    }
+}
+
+/// Asks the router.
+pub(crate) async fn decide(
+    pop: &Pop,
+    request: &ChatRequest,
+    shielded: &Shielded,
+    scope: &Scope,
+) -> Result<Decision, Fault> {
+    let messages: Vec<RouteMessage> = shielded
+        .prompt
+        .get()
+        .messages
+        .iter()
+        .map(|message| RouteMessage {
+            role: message.role.as_str().to_owned(),
+            content: message.content.expose().to_owned(),
+        })
+        .collect();
+    let hub = pop.hub();
+    let surroundings = surroundings(pop, request, shielded, scope, &hub);
+    let mut decision = ask(pop, messages.clone(), surroundings.clone()).await?;
+    let missing = match hub {
+        HubView::Down => "unreachable",
+        HubView::Unfit => "unfit",
+        HubView::Absent | HubView::Ready(_) => return Ok(decision),
+    };
+    if scope.allows_hub() && wanted_hub(pop, &messages, surroundings, scope) {
+        decision.faults.push(("hub", missing));
+    }
+    Ok(decision)
+}
+
+/// Whether the request would run at the hub if the hub were there.
+fn wanted_hub(pop: &Pop, messages: &[RouteMessage], surroundings: Surroundings, scope: &Scope) -> bool {
+    if scope.asked == Some(Tier::Hub) {
+        return true;
+    }
+    let hub_context = surroundings.edge_context.max(surroundings.hub_context);
+    let healthy = Surroundings { hub_ready: true, hub_context, ..surroundings };
+    let weights = &pop.parts.router_weights.parsed;
+    obsidian_router::decide(messages, &healthy, weights).is_ok_and(|decision| decision.tier == Tier::Hub)
+}
+
+fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &Scope, hub: &HubView) -> Surroundings {
+    let messages = &shielded.prompt.get().messages;
+    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+    let tokens = bytes / BYTES_PER_TOKEN + messages.len() * TEMPLATE_TOKENS;
+    let turns = messages.iter().filter(|message| message.role == Role::Assistant).count();
+    let (hub_ready, hub_context) = match hub {
+        HubView::Ready(facts) => (true, facts.context_length),
+        _ => (false, pop.hub_facts().map_or(0, |facts| facts.context_length)),
+    };
+    let hub_usable = hub_ready && scope.allows_hub();
+    Surroundings {
+        prompt_tokens: small(tokens),
+        max_tokens: request.max_tokens,
+        turns: small(turns),
+        masked_values: small(shielded.vault.len()),
+        edge_load: pop.parts.drafter.load(),
+        // A draft model that is being restarted is worth waiting for when nobody else can answer.
+        edge_ready: pop.parts.drafter.is_alive() || !hub_usable,
+        hub_ready,
+        core_ready: false,
+        // Who asks for the hub while it is away is answered here, marked as degraded: no request is dropped.
+        edge_allowed: scope.asked != Some(Tier::Hub) || !hub_ready,
+        hub_allowed: scope.allows_hub(),
+        core_allowed: false,
+        edge_context: pop.parts.drafter.info().context_length,
+        hub_context,
+    }
+}
+
+async fn ask(pop: &Pop, messages: Vec<RouteMessage>, surroundings: Surroundings) -> Result<Decision, Fault> {
+    let (router, weights) = (pop.parts.router.clone(), pop.parts.router_weights.text.clone());
+    let (asked, around) = (messages.clone(), surroundings.clone());
+    let sandboxed = pop
+        .parts
+        .pool
+        .run(move || router.decide(&asked, &around, &weights))
+        .await
+        .unwrap_or_else(|error| Err(error.into()));
+    let kind = match sandboxed {
+        // The sandbox has checked that the tier is one that policy and health allow.
+        Ok(decision) => {
+            pop.router_health.note(true);
+            return Ok(Decision { tier: decision.tier, reason: decision.reason, faults: Vec::new() });
+        }
+        Err(SandboxError::Refused(Refusal::Route(error))) => return Err(Fault::Route(error)),
+        Err(error) => {
+            tracing::warn!(%error, "router sandbox failed, deciding natively");
+            fault_kind(&error)
+        }
+    };
+    counter!("obsidian_router_faults_total", "kind" => kind).increment(1);
+    pop.router_health.note(false);
+    let faults = vec![("router", "native")];
+    match obsidian_router::decide(&messages, &surroundings, &pop.parts.router_weights.parsed) {
+        Ok(decision) => Ok(Decision { tier: decision.tier, reason: decision.reason, faults }),
+        Err(error) => Err(Fault::Route(error)),
+    }
+}
+
+/// Checks the rendered prompt against the context of the tier that was chosen on an estimate, and moves
+/// it to the other one where it fits.
+pub(crate) fn fit(
+    pop: &Pop,
+    mut decision: Decision,
+    scope: &Scope,
+    prompt_tokens: usize,
+    account: &mut Account,
+) -> Result<Decision, Fault> {
+    let edge = pop.parts.drafter.info().context_length;
+    let hub = match pop.hub() {
+        HubView::Ready(facts) if scope.allows_hub() => Some(facts.context_length),
+        _ => None,
+    };
+    let fits = |context: u32| prompt_tokens < context as usize;
+    let chosen = if decision.tier == Tier::Hub { hub } else { Some(edge) };
+    if chosen.is_none_or(fits) {
+        return Ok(decision);
+    }
+    let edge_may = scope.asked != Some(Tier::Hub);
+    decision.tier = match decision.tier {
+        Tier::Edge if hub.is_some_and(fits) => Tier::Hub,
+        Tier::Hub if edge_may && fits(edge) => Tier::Edge,
+        _ => {
+            let limit = if scope.asked == Some(Tier::Edge) { edge } else { edge.max(hub.unwrap_or(0)) };
+            return Err(Fault::ContextExceeded { prompt: prompt_tokens, limit });
+        }
+    };
+    decision.reason.push_str("+context");
+    let reason = format!("{}+context", account.reason());
+    account.routed(decision.tier, &reason);
+    Ok(decision)
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

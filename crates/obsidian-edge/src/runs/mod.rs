@@ -1,0 +1,226 @@
+//! Running a request: on a tier, and from there to the next when a tier is lost in the middle.
+//!
+//! The state that moves along is the sequence of tokens so far. Noise belongs to positions, not to
+//! engines, so whoever takes over goes on from exactly there. Start at [`answer`].
+
+mod edge;
+mod hub;
+
+use metrics::counter;
+use obsidian_sandbox::{DraftSession, SandboxError};
+use obsidian_shield::{Masked, TokenIds};
+use obsidian_types::{ChatRequest, FinishReason, Sampling, Speculation, Tier, TokenId};
+
+use crate::account::Account;
+use crate::answer::Answer;
+use crate::fault::Fault;
+use crate::pop::{HubView, Pop};
+use crate::rendering::{self, Patience, drafter_fault};
+use crate::routing::Scope;
+use crate::shielding::{Shielded, fault_kind};
+
+/// Tiers tried for one request: the first, the other one, and one more attempt at the edge.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// Runs the request on `tier` to its end, on others if need be.
+pub(crate) async fn answer(run: &mut Run<'_>, tier: Tier) -> Result<FinishReason, Fault> {
+    let mut tier = tier;
+    let mut attempts = 1;
+    loop {
+        run.begin(tier);
+        let ended = match tier {
+            Tier::Edge => edge::run(run).await,
+            Tier::Hub => hub::run(run).await,
+            Tier::Core => return Err(Fault::CoreNotConfigured),
+        };
+        let lost = match ended {
+            Ok(finish) => return Ok(finish),
+            Err(Stumble::Over(fault)) => return Err(fault),
+            Err(Stumble::Lost(lost)) => lost,
+        };
+        tracing::warn!(%tier, part = lost.part, what = lost.what, "lost in the middle of an answer");
+        let next = run.after(tier).filter(|_| attempts < MAX_ATTEMPTS);
+        let Some(next) = next else {
+            return Err(lost.fault);
+        };
+        run.account.degrade(lost.part, lost.what);
+        attempts += 1;
+        tier = next;
+    }
+}
+
+/// Why a tier did not finish an answer.
+pub(crate) enum Stumble {
+    /// The request is over.
+    Over(Fault),
+    /// The tier is lost; another may go on.
+    Lost(Lost),
+}
+
+/// A tier that was lost.
+pub(crate) struct Lost {
+    part: &'static str,
+    what: &'static str,
+    /// What the client is told if nobody can go on.
+    fault: Fault,
+}
+
+impl From<Fault> for Stumble {
+    fn from(fault: Fault) -> Self {
+        Self::Over(fault)
+    }
+}
+
+impl Lost {
+    fn drafter(error: SandboxError) -> Self {
+        let what = fault_kind(&error);
+        counter!("obsidian_drafter_faults_total", "kind" => what).increment(1);
+        Self { part: "drafter", what, fault: drafter_fault(error) }
+    }
+
+    fn hub(what: &'static str, message: String) -> Self {
+        counter!("obsidian_hub_faults_total", "kind" => what).increment(1);
+        Self { part: "hub", what, fault: Fault::Model(message) }
+    }
+}
+
+/// One request while it runs.
+pub(crate) struct Run<'a> {
+    pop: &'a Pop,
+    account: &'a mut Account,
+    answer: Answer,
+    shielded: &'a Shielded,
+    scope: Scope,
+    prompt: Masked<TokenIds>,
+    /// Tokens of the answer so far, the end token not among them.
+    emitted: Vec<TokenId>,
+    sampling: Sampling,
+    max_tokens: u32,
+    speculation: Speculation,
+    tenant_salt: [u8; obsidian_wire::prefix::SALT_BYTES],
+    hub_lost: bool,
+    model: String,
+}
+
+impl<'a> Run<'a> {
+    /// A request that is about to run.
+    pub(crate) fn new(
+        pop: &'a Pop,
+        request: &ChatRequest,
+        shielded: &'a Shielded,
+        prompt: Masked<TokenIds>,
+        scope: Scope,
+        answer: Answer,
+        account: &'a mut Account,
+    ) -> Self {
+        account.usage.prompt_tokens = u32::try_from(prompt.get().as_slice().len()).unwrap_or(u32::MAX);
+        Self {
+            pop,
+            account,
+            answer,
+            shielded,
+            scope,
+            prompt,
+            emitted: Vec::new(),
+            sampling: request.sampling,
+            max_tokens: request.max_tokens,
+            speculation: request.speculation,
+            tenant_salt: pop.tenants.prefix_salt(&request.tenant),
+            hub_lost: false,
+            model: String::new(),
+        }
+    }
+
+    /// Sends what is still held back.
+    pub(crate) async fn finish(&mut self) -> Result<(), Fault> {
+        self.answer.finish(self.pop, self.account, &self.model).await
+    }
+
+    fn begin(&mut self, tier: Tier) {
+        self.account.moved(tier);
+        self.model = match (tier, self.pop.hub_facts()) {
+            (Tier::Hub, Some(facts)) => facts.model.clone(),
+            _ => self.pop.parts.drafter.info().name.clone(),
+        };
+    }
+
+    /// Who goes on when `tier` is lost.
+    fn after(&mut self, tier: Tier) -> Option<Tier> {
+        match tier {
+            // The POP's own model always may: no residency keeps data off the POP it is on.
+            Tier::Hub => {
+                self.hub_lost = true;
+                Some(Tier::Edge)
+            }
+            Tier::Edge => {
+                let hub = self.scope.allows_hub() && !self.hub_lost;
+                let hub = hub && matches!(self.pop.hub(), HubView::Ready(_));
+                Some(if hub { Tier::Hub } else { Tier::Edge })
+            }
+            Tier::Core => None,
+        }
+    }
+
+    /// Tokens the answer may still have.
+    fn remaining(&self) -> u32 {
+        let emitted = u32::try_from(self.emitted.len()).unwrap_or(u32::MAX);
+        self.max_tokens.saturating_sub(emitted)
+    }
+
+    /// Prompt and answer so far.
+    fn sequence(&self) -> Vec<TokenId> {
+        let mut sequence = self.prompt.get().as_slice().to_vec();
+        sequence.extend(&self.emitted);
+        sequence
+    }
+
+    /// Prompt and answer so far, sealed for the hub.
+    async fn sealed(&self) -> Result<Masked<TokenIds>, Fault> {
+        if self.emitted.is_empty() {
+            return Ok(self.prompt.clone());
+        }
+        rendering::seal(self.pop, self.shielded, self.sequence()).await
+    }
+
+    /// A draft session that holds the sequence so far, not yet computed.
+    async fn session(&self) -> Result<DraftSession, SandboxError> {
+        let mut patience = Patience::new();
+        let mut session = loop {
+            match self.pop.parts.drafter.open(self.sampling).await {
+                Ok(session) => break session,
+                // Full is full: another tier, or the client, does better than a queue of waiters here.
+                Err(error @ SandboxError::Overloaded { .. }) => return Err(error),
+                Err(error) if patience.again(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        };
+        session.feed(&self.sequence()).await?;
+        Ok(session)
+    }
+
+    fn is_end(&self, id: TokenId) -> bool {
+        self.pop.parts.drafter.info().end_ids.contains(&id)
+    }
+
+    /// Adds tokens to the answer and sends their text. Says when the answer is over.
+    async fn emit(&mut self, ids: &[TokenId]) -> Result<Option<FinishReason>, Fault> {
+        let room = self.remaining() as usize;
+        let text_ids = ids.iter().position(|&id| self.is_end(id)).unwrap_or(ids.len());
+        let kept = &ids[..text_ids.min(room)];
+        let finish = if kept.len() == room {
+            Some(FinishReason::Length)
+        } else if text_ids < ids.len() {
+            Some(FinishReason::Stop)
+        } else {
+            None
+        };
+        if kept.is_empty() {
+            return Ok(finish);
+        }
+        self.emitted.extend(kept);
+        self.account.usage.completion_tokens = u32::try_from(self.emitted.len()).unwrap_or(u32::MAX);
+        let bytes = rendering::detokenize(self.pop, kept).await?;
+        let stopped = self.answer.push(self.pop, self.account, &self.model, bytes).await?;
+        Ok(if stopped { Some(FinishReason::Stop) } else { finish })
+    }
+}

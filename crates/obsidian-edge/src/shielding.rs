@@ -1,0 +1,254 @@
+//! The shield's steps in the pipeline, and its fault rule: the sandbox, else the same shield linked
+//! natively, else 503. There is no path on which raw text goes on: only a sealed prompt leaves [`mask`].
+
+use std::sync::Arc;
+
+use metrics::counter;
+use obsidian_sandbox::{Refusal, SandboxError, SandboxRestorer};
+use obsidian_shield::{Masked, MaskedFields, Prompt, Restorer, ShieldKey, Vault};
+use obsidian_types::{ChatRequest, Message, PromptText};
+
+use crate::account::Account;
+use crate::fault::Fault;
+use crate::pop::Pop;
+use crate::sanitise::{Leaf, leaves};
+
+/// A request that may be shown to the other guests and to the hub.
+pub(crate) struct Shielded {
+    /// The sealed prompt.
+    pub(crate) prompt: Arc<Masked<Prompt>>,
+    /// The way back to the originals; never leaves the POP.
+    pub(crate) vault: Arc<Vault>,
+    /// Set when the sandbox failed and the native shield masked.
+    pub(crate) native: bool,
+}
+
+impl Shielded {
+    /// Tells the account when the sandbox failed.
+    pub(crate) fn note_fault(&self, account: &mut Account) {
+        if self.native {
+            account.degrade("shield", "native");
+        }
+    }
+}
+
+/// Masks every text leaf of the request and seals the result.
+pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, Fault> {
+    let work = Arc::new(Work::of(pop, request));
+    let (shield, job) = (pop.parts.shield.clone(), work.clone());
+    let sandboxed = pop
+        .parts
+        .pool
+        .run(move || {
+            let masked = shield.mask(&job.fields, &job.key)?;
+            Ok(job.seal(masked))
+        })
+        .await
+        .unwrap_or_else(|error| Err(error.into()));
+    let kind = match sandboxed {
+        Ok(Some((prompt, vault))) => {
+            pop.shield_health.note(true);
+            return Ok(Shielded { prompt, vault, native: false });
+        }
+        Err(SandboxError::Refused(Refusal::Mask(error))) => return Err(Fault::Mask(error)),
+        Err(SandboxError::Overloaded { .. }) => return Err(Fault::Overloaded("the privacy shield")),
+        Ok(None) => "invalid",
+        Err(error) => {
+            tracing::warn!(%error, "shield sandbox failed, masking natively");
+            fault_kind(&error)
+        }
+    };
+    counter!("obsidian_shield_faults_total", "kind" => kind, "step" => "mask").increment(1);
+    pop.shield_health.note(false);
+    let native =
+        pop.parts.pool.run(move || obsidian_shield::mask(&work.fields, &work.key).map(|masked| work.seal(masked)));
+    match native.await {
+        Ok(Ok(Some((prompt, vault)))) => Ok(Shielded { prompt, vault, native: true }),
+        Ok(Err(error)) => Err(Fault::Mask(error)),
+        Ok(Ok(None)) | Err(_) => Err(Fault::Shield),
+    }
+}
+
+/// What one mask call works on.
+struct Work {
+    fields: Vec<String>,
+    leaves: Vec<Leaf>,
+    roles: Vec<obsidian_types::Role>,
+    key: ShieldKey,
+}
+
+impl Work {
+    fn of(pop: &Pop, request: &ChatRequest) -> Self {
+        let tenant_key = pop.tenants.tenant_key(&request.tenant);
+        let (leaves, fields) = leaves(request).map(|(leaf, text)| (leaf, text.expose().to_owned())).unzip();
+        Self {
+            fields,
+            leaves,
+            roles: request.messages.iter().map(|message| message.role).collect(),
+            key: ShieldKey::derive(&tenant_key, request.conversation.as_str()),
+        }
+    }
+
+    /// Seals what a shield returned. None if it cannot be trusted: a field lost or changed, or personal
+    /// data still there.
+    fn seal(&self, masked: MaskedFields) -> Option<(Arc<Masked<Prompt>>, Arc<Vault>)> {
+        if masked.fields.len() != self.fields.len() {
+            return None;
+        }
+        // A guest may replace values, nothing else: restoring must give back every byte.
+        let same = |(masked_field, field): (&String, &String)| {
+            masked.vault.restore(masked_field.as_bytes()) == field.as_bytes()
+        };
+        if !masked.fields.iter().zip(&self.fields).all(same) {
+            return None;
+        }
+        let vault = masked.vault;
+        let prompt = self.rebuild(masked.fields);
+        match vault.seal(prompt) {
+            Ok(prompt) => Some((Arc::new(prompt), Arc::new(vault))),
+            Err(error) => {
+                tracing::warn!(%error, "a masked request was not sealed");
+                None
+            }
+        }
+    }
+
+    fn rebuild(&self, fields: Vec<String>) -> Prompt {
+        let mut prompt = Prompt { messages: Vec::new(), stop: Vec::new(), user: None };
+        let mut roles = self.roles.iter();
+        for (leaf, field) in self.leaves.iter().zip(fields) {
+            match leaf {
+                Leaf::Message(_) => {
+                    if let Some(role) = roles.next() {
+                        prompt.messages.push(Message { role: *role, content: PromptText::from(field) });
+                    }
+                }
+                Leaf::Stop(_) => prompt.stop.push(field),
+                Leaf::User => prompt.user = Some(field),
+                // Labels for the client's own use: masked like the rest, sent nowhere.
+                Leaf::MetadataKey | Leaf::MetadataValue => {}
+            }
+        }
+        prompt
+    }
+}
+
+/// Puts the originals back into the stream, in the sandbox while that works.
+pub(crate) struct Restoring {
+    vault: Arc<Vault>,
+    restorer: Option<AnyRestorer>,
+    /// All masked bytes so far, to begin again natively if the sandbox fails; bounded by the answer.
+    pushed: Vec<u8>,
+    returned: usize,
+    /// Set when the sandbox failed.
+    pub(crate) native: bool,
+}
+
+enum AnyRestorer {
+    Sandbox(SandboxRestorer),
+    Native(Restorer),
+}
+
+/// What comes next in the stream.
+#[derive(Clone, Copy)]
+enum Step {
+    Push,
+    Finish,
+}
+
+impl Restoring {
+    /// A restorer for one answer.
+    pub(crate) fn new(vault: Arc<Vault>) -> Self {
+        Self { vault, restorer: None, pushed: Vec::new(), returned: 0, native: false }
+    }
+
+    /// Takes masked bytes, returns restored ones.
+    pub(crate) async fn push(&mut self, pop: &Pop, bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        self.step(pop, Step::Push, bytes).await
+    }
+
+    /// Returns what was held back.
+    pub(crate) async fn finish(&mut self, pop: &Pop) -> Result<Vec<u8>, Fault> {
+        self.step(pop, Step::Finish, Vec::new()).await
+    }
+
+    async fn step(&mut self, pop: &Pop, step: Step, bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        // With nothing masked restoring is the identity: no sandbox is entered for it.
+        if self.vault.is_empty() {
+            return Ok(bytes);
+        }
+        self.pushed.extend_from_slice(&bytes);
+        if !self.native {
+            match self.sandboxed(pop, step, bytes).await {
+                Ok(restored) => {
+                    self.returned += restored.len();
+                    return Ok(restored);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "shield sandbox failed, restoring natively");
+                    counter!("obsidian_shield_faults_total", "kind" => fault_kind(&error), "step" => "restore")
+                        .increment(1);
+                    pop.shield_health.note(false);
+                    self.native = true;
+                    return Ok(self.begin_again(step));
+                }
+            }
+        }
+        let Some(AnyRestorer::Native(native)) = &mut self.restorer else {
+            return Err(Fault::Internal);
+        };
+        Ok(match step {
+            Step::Push => native.push(&bytes),
+            Step::Finish => native.finish(),
+        })
+    }
+
+    async fn sandboxed(&mut self, pop: &Pop, step: Step, bytes: Vec<u8>) -> Result<Vec<u8>, SandboxError> {
+        let (shield, vault) = (pop.parts.shield.clone(), self.vault.clone());
+        let running = self.restorer.take();
+        let job = move || {
+            let mut restorer = match running {
+                Some(AnyRestorer::Sandbox(restorer)) => restorer,
+                _ => shield.restorer(&vault)?,
+            };
+            Ok::<_, SandboxError>(match step {
+                Step::Push => {
+                    let restored = restorer.push(&bytes)?;
+                    (Some(AnyRestorer::Sandbox(restorer)), restored)
+                }
+                Step::Finish => (None, restorer.finish()?),
+            })
+        };
+        let (restorer, restored) = pop.parts.pool.run(job).await??;
+        self.restorer = restorer;
+        Ok(restored)
+    }
+
+    /// The same bytes through the native restorer, less what the client has already.
+    fn begin_again(&mut self, step: Step) -> Vec<u8> {
+        let mut native = Restorer::new(&self.vault);
+        let mut restored = native.push(&self.pushed);
+        if matches!(step, Step::Finish) {
+            restored.extend(native.finish());
+        }
+        self.restorer = Some(AnyRestorer::Native(native));
+        restored.split_off(self.returned.min(restored.len()))
+    }
+}
+
+/// A short stable name for metrics.
+pub(crate) fn fault_kind(error: &SandboxError) -> &'static str {
+    match error {
+        SandboxError::Trap { .. } => "trap",
+        SandboxError::Deadline { .. } => "deadline",
+        SandboxError::Memory { .. } => "memory",
+        SandboxError::Overloaded { .. } => "overloaded",
+        SandboxError::Contract { .. } => "contract",
+        SandboxError::Refused(_) => "refused",
+        SandboxError::Unavailable { .. } => "unavailable",
+        SandboxError::SessionLost => "session_lost",
+        SandboxError::Artifact { .. } => "artifact",
+        SandboxError::Weights(_) => "weights",
+        SandboxError::Engine(_) => "engine",
+    }
+}

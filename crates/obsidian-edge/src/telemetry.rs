@@ -1,0 +1,33 @@
+//! Names, meanings and buckets of the POP's metrics.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+
+const TTFT: &str = "obsidian_time_to_first_token_seconds";
+const STAGE: &str = "obsidian_stage_seconds";
+
+const TTFT_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const STAGE_BUCKETS: &[f64] = &[1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Histograms of the POP and their buckets, for the recorder that the binary installs
+/// (`PrometheusBuilder::set_buckets_for_metric` with `Matcher::Full`).
+pub fn metric_buckets() -> [(&'static str, &'static [f64]); 2] {
+    [(TTFT, TTFT_BUCKETS), (STAGE, STAGE_BUCKETS)]
+}
+
+/// Tells the recorder what the metrics mean.
+pub(crate) fn describe() {
+    describe_counter!("obsidian_requests_total", "Requests by route and HTTP status; 499 is a client that left.");
+    describe_gauge!("obsidian_requests_in_flight", "Requests in the pipeline now.");
+    describe_histogram!(TTFT, Unit::Seconds, "From the request's last byte to the first text for the client.");
+    describe_histogram!(STAGE, Unit::Seconds, "Time spent per stage of the pipeline.");
+    describe_counter!("obsidian_tokens_total", "Prompt and completion tokens.");
+    describe_counter!("obsidian_prediction_tokens_total", "Drafted tokens that reached the hub, by outcome.");
+    describe_counter!("obsidian_wan_bytes_total", "Bytes of TLS records to and from the hub.");
+    describe_counter!("obsidian_degraded_total", "Faults that put a request on a lesser path, by part.");
+    describe_counter!("obsidian_shield_faults_total", "Faults of the shield's sandbox; masked or restored natively.");
+    describe_counter!("obsidian_router_faults_total", "Faults of the router's sandbox; decided natively.");
+    describe_counter!("obsidian_drafter_faults_total", "Faults of the draft model's sandbox seen by requests.");
+    describe_counter!("obsidian_hub_faults_total", "Faults of the hub and the link to it seen by requests.");
+    // A gauge that nobody has touched yet is not shown at all; zero is a value too.
+    gauge!("obsidian_requests_in_flight").set(0.0);
+}
