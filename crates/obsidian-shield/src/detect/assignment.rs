@@ -143,6 +143,7 @@ pub(super) fn look_at_userinfo(scan: &mut Scan<'_>, colon: usize) {
         None => userinfo.len() >= 16 && is_random_value(userinfo),
     };
     if is_secret {
+        scan.userinfo_end = start + length;
         scan.add(Kind::Secret, start..start + length);
     }
 }
@@ -187,8 +188,16 @@ fn read_value(text: &[u8], start: usize) -> Option<Value> {
     if matches!(at(text, end), b'(' | b'[') && end < text.len() {
         return None;
     }
+    // The next parameter of a query is not part of the value.
+    let next = (start..end).find(|&index| text[index] == b'&' && names_parameter(&text[index + 1..end]));
+    let end = next.unwrap_or(end);
     let end = run_start(text, end, end - start, |byte| byte == b'.');
     (end > start).then_some(Value { start, end, is_quoted: false })
+}
+
+fn names_parameter(text: &[u8]) -> bool {
+    let name = run_end(text, 0, 48, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    name > 0 && at(text, name) == b'='
 }
 
 fn before_line(text: &[u8], start: usize) -> bool {

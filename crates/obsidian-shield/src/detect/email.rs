@@ -13,6 +13,10 @@ const MAX_DOMAIN: usize = 255;
 
 pub(super) fn look(scan: &mut Scan<'_>, index: usize) {
     let text = scan.text;
+    // The user part of a URL is masked already, and what follows its `@` is a host.
+    if index == scan.userinfo_end {
+        return;
+    }
     let after = match text[index] {
         b'@' => index + 1,
         _ if text[index..].starts_with(b"%40") => index + 3,
@@ -44,19 +48,27 @@ fn domain_end(text: &[u8], start: usize) -> Option<usize> {
         end = run_start(text, end, end - start, |byte| byte == b'.' || byte == b'-');
         let label = run_start(text, end, end - start, |byte| byte != b'.');
         // A second label is needed, and the first may not be empty.
-        if label <= start + 1 || at(text, start) == b'.' {
+        if label <= start + 1 || matches!(at(text, start), b'.' | b'-') {
             return None;
         }
-        if is_top_level(&text[label..end]) {
-            return Some(end);
+        if let Some(length) = top_level_length(&text[label..end]) {
+            return Some(label + length);
         }
         end = label;
     }
 }
 
-fn is_top_level(label: &[u8]) -> bool {
-    let is_letters = label.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80);
-    label.len() >= 2 && (is_letters || label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"xn--")))
+/// Length of the top-level domain that a label is or starts with. None mixes ASCII with other letters, so
+/// a particle that follows without a space (`example.com입니다`) is not part of it.
+fn top_level_length(label: &[u8]) -> Option<usize> {
+    if label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"xn--")) {
+        return Some(label.len());
+    }
+    let ascii = label.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let other = label.iter().take_while(|byte| **byte >= 0x80).count();
+    let length = ascii.max(other);
+    let is_whole = label.get(length).is_none_or(|byte| ascii > 0 && *byte >= 0x80);
+    (length >= 2 && is_whole).then_some(length)
 }
 
 fn literal_end(text: &[u8], start: usize) -> Option<usize> {

@@ -90,6 +90,8 @@ pub(crate) struct Scan<'a> {
     key_end: usize,
     /// Private-key blocks before this were looked at.
     block_end: usize,
+    /// The `@` that ends the user part of a URL; 0 for none.
+    userinfo_end: usize,
 }
 
 impl Scan<'_> {
@@ -101,7 +103,7 @@ impl Scan<'_> {
 }
 
 fn scan(text: &[u8]) -> Vec<Found> {
-    let mut scan = Scan { text, found: Vec::new(), address_end: 0, key_end: 0, block_end: 0 };
+    let mut scan = Scan { text, found: Vec::new(), address_end: 0, key_end: 0, block_end: 0, userinfo_end: 0 };
     for (index, &byte) in text.iter().enumerate() {
         match trigger(byte) {
             Trigger::None => {}

@@ -1,0 +1,335 @@
+//! The shield from outside: masking, sealing and restoring hold for any text, however hostile.
+
+use obsidian_shield::{
+    Kind, MAX_PLACEHOLDER_BYTES, MaskError, Masked, Prompt, Replacement, Restorer, SealError, ShieldKey, Vault, detect,
+    mask,
+};
+use obsidian_types::{Message, Role, limits};
+use proptest::prelude::*;
+
+fn key() -> ShieldKey {
+    ShieldKey::derive(&[42; 32], "conversation")
+}
+
+fn fields(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn prompt(contents: &[String]) -> Prompt {
+    let messages = contents.iter().map(|content| Message { role: Role::User, content: content.as_str().into() });
+    Prompt { messages: messages.collect(), stop: Vec::new(), user: None }
+}
+
+const DOCUMENT: &str = "\
+Subject: Refund for order 2024-118832
+
+Hi team, I am Alice (alice.meyer@example.com, cc Alice.Meyer@Example.com). Please call me on
++49 (0)30 123 4567 or 0171-1234567 after 10:30 on 2024-05-17.
+Refund 1,249.00 EUR to DE89 3704 0044 0532 0130 00 or to card 4111 1111 1111 1111 (not 4111 1111 1111 1112).
+The login came from 203.0.113.7 and 2001:db8::8a2e:370:7334; the client was version 1.2.3.4.
+Config: {\"api_key\": \"9f8e7d6c5b4a3210ff\", \"url\": \"postgres://svc:s3cr3t@db.internal/prod\"}
+Token ghp_16C7e42F292c6912E7710c838347Ae178B4a leaked. Earlier text said PII_EMAIL_7K3QX9, keep it.
+Again: alice.meyer@example.com.
+";
+
+#[test]
+fn a_realistic_document() {
+    let masked = mask(&fields(&[DOCUMENT]), &key()).unwrap();
+    insta::assert_snapshot!(masked.fields[0]);
+    assert_eq!(masked.vault.restore(masked.fields[0].as_bytes()), DOCUMENT.as_bytes());
+    masked.vault.seal(prompt(&masked.fields)).unwrap();
+}
+
+#[test]
+fn placeholders_are_stable_and_unlinkable() {
+    let first = mask(&fields(&["mail alice@example.com"]), &key()).unwrap();
+    let later =
+        mask(&fields(&["mail alice@example.com", "ok", "alice@example.com and bob@example.com"]), &key()).unwrap();
+    assert_eq!(first.fields[0], later.fields[0]);
+    assert!(later.fields[2].starts_with(&first.vault.replacements()[0].placeholder));
+    let elsewhere = mask(&fields(&["mail alice@example.com"]), &ShieldKey::derive(&[43; 32], "conversation")).unwrap();
+    let another = mask(&fields(&["mail alice@example.com"]), &ShieldKey::derive(&[42; 32], "another")).unwrap();
+    assert_ne!(first.fields, elsewhere.fields);
+    assert_ne!(first.fields, another.fields);
+}
+
+#[test]
+fn spellings_have_placeholders_of_their_own() {
+    let masked = mask(&fields(&["A@example.com a@example.com A@example.com"]), &key()).unwrap();
+    assert_eq!(masked.vault.len(), 2);
+    let words: Vec<&str> = masked.fields[0].split(' ').collect();
+    assert_eq!(words[0], words[2]);
+    assert_ne!(words[0], words[1]);
+}
+
+#[test]
+fn a_value_found_once_is_masked_everywhere() {
+    let masked = mask(
+        &fields(&["order 5551234567", "Phone: 5551234567", "my pw: x", "password=swordfish", "a swordfish"]),
+        &key(),
+    )
+    .unwrap();
+    assert!(
+        masked.fields.iter().all(|field| !field.contains("5551234567") && !field.contains("swordfish")),
+        "{masked:?}"
+    );
+}
+
+#[test]
+fn text_that_looks_like_a_placeholder_comes_back() {
+    let known = mask(&fields(&["alice@example.com"]), &key()).unwrap().vault.replacements()[0].placeholder.clone();
+    let lowered = known.to_lowercase().replace('_', "\\_");
+    for text in [
+        format!("{known} alice@example.com"),
+        format!("alice@example.com{known}"),
+        format!("{lowered} {known} alice@example.com {known}"),
+        format!("{}alice@example.com {}", &known[..15], &known[..15]),
+        format!("{}-----BEGIN PRIVATE KEY-----", &known[..15]),
+        format!("PII_EMAIL_{known}{known}"),
+    ] {
+        let masked = mask(std::slice::from_ref(&text), &key()).unwrap();
+        assert_eq!(masked.vault.restore(masked.fields[0].as_bytes()), text.as_bytes(), "{text}");
+        masked.vault.seal(prompt(&masked.fields)).unwrap();
+    }
+}
+
+#[test]
+fn altered_placeholders_are_restored_and_wrong_ones_are_not() {
+    let vault = mask(&fields(&["alice@example.com"]), &key()).unwrap().vault;
+    let placeholder = vault.replacements()[0].placeholder.clone();
+    let restored = |text: &str| String::from_utf8(vault.restore(text.as_bytes())).unwrap();
+    for altered in [
+        placeholder.to_lowercase(),
+        placeholder.replace('_', "\\_"),
+        placeholder.replace('_', "-"),
+        format!("**{placeholder}**"),
+    ] {
+        assert!(restored(&altered).contains("alice@example.com"), "{altered}");
+    }
+    let mut wrong = placeholder.clone().into_bytes();
+    wrong[12] = if wrong[12] == b'7' { b'8' } else { b'7' };
+    let wrong = String::from_utf8(wrong).unwrap();
+    assert_eq!(restored(&wrong), wrong);
+    assert_eq!(restored("PII_EMAIL_ and PII"), "PII_EMAIL_ and PII");
+}
+
+#[test]
+fn a_guest_that_does_not_mask_is_caught() {
+    let text = fields(&["hello", "write to alice@example.com"]);
+    let refused = Vault::default().seal(prompt(&text)).unwrap_err();
+    assert_eq!(refused, SealError::Unmasked { field: 1, kind: Kind::Email });
+    let masked = mask(&fields(&["Phone: 5551234567"]), &key()).unwrap();
+    let refused = masked.vault.seal(prompt(&fields(&["number 5551234567"]))).unwrap_err();
+    assert_eq!(refused, SealError::OriginalSurvives { field: 0 });
+    let mut with_stop = prompt(&masked.fields);
+    with_stop.stop = fields(&["x", "bob@example.com"]);
+    assert_eq!(masked.vault.seal(with_stop).unwrap_err(), SealError::Unmasked { field: 2, kind: Kind::Email });
+    let mut with_user = prompt(&masked.fields);
+    with_user.user = Some("bob@example.com".to_owned());
+    assert_eq!(masked.vault.seal(with_user).unwrap_err(), SealError::Unmasked { field: 1, kind: Kind::Email });
+}
+
+#[test]
+fn tokens_are_sealed_by_what_they_decode_to() {
+    let masked = mask(&fields(&["password=hunter2 ", "Phone: 5551234567"]), &key()).unwrap();
+    let sealed = masked.vault.seal(prompt(&masked.fields)).unwrap();
+    let rendered =
+        format!("<|user|>\n{}<|end|>\n<|user|>\n{}<|end|>\n<|assistant|>\n", masked.fields[0].trim(), masked.fields[1]);
+    let tokens = sealed.tokens(vec![1, 2, 3], rendered.as_bytes(), &masked.vault).unwrap();
+    assert_eq!(tokens.get().as_slice(), [1, 2, 3]);
+    let leaked = sealed.tokens(vec![1], b"<|user|>\nhunter2<|end|>", &masked.vault);
+    assert_eq!(leaked.unwrap_err(), SealError::OriginalSurvives { field: 0 });
+    let unmasked = sealed.tokens(vec![1], b"<|user|>\nbob@example.com<|end|>", &masked.vault);
+    assert_eq!(unmasked.unwrap_err(), SealError::Unmasked { field: 0, kind: Kind::Email });
+    let broken = sealed.tokens(vec![1], b"\xFF\xFEbob@example.com", &masked.vault);
+    assert_eq!(broken.unwrap_err(), SealError::Unmasked { field: 0, kind: Kind::Email });
+}
+
+#[test]
+fn debug_and_errors_show_no_original() {
+    let masked = mask(&fields(&["write to alice@example.com"]), &key()).unwrap();
+    let sealed: Masked<Prompt> = masked.vault.seal(prompt(&masked.fields)).unwrap();
+    let raw = prompt(&fields(&["write to alice@example.com"]));
+    let restorer = Restorer::new(&masked.vault);
+    let error = masked.vault.seal(raw.clone()).unwrap_err();
+    let shown = format!("{masked:?} {sealed:?} {raw:?} {restorer:?} {:?} {error} {error:?}", masked.vault);
+    assert!(!shown.contains("alice"), "{shown}");
+    assert!(shown.contains("Vault(1 values)"), "{shown}");
+}
+
+#[test]
+fn limits_are_kept() {
+    let large = vec!["x".repeat(limits::MAX_PROMPT_BYTES / 2 + 1); 2];
+    assert_eq!(mask(&large, &key()).unwrap_err(), MaskError::TooLarge { limit: limits::MAX_PROMPT_BYTES });
+    let many: String = (0..=limits::MAX_VAULT_VALUES).map(|index| format!("user{index}@example.com ")).collect();
+    assert_eq!(mask(&[many], &key()).unwrap_err(), MaskError::TooManyValues { limit: limits::MAX_VAULT_VALUES });
+    let most: String = (0..limits::MAX_VAULT_VALUES).map(|index| format!("user{index}@example.com ")).collect();
+    let masked = mask(std::slice::from_ref(&most), &key()).unwrap();
+    assert_eq!(masked.vault.len(), limits::MAX_VAULT_VALUES as usize);
+    assert_eq!(masked.vault.restore(masked.fields[0].as_bytes()), most.as_bytes());
+}
+
+#[test]
+fn a_vault_refuses_forgeries() {
+    let forged = Replacement { placeholder: "PII_EMAIL_000000".to_owned(), original: "x".into() };
+    assert!(Vault::from_parts(vec![forged]).is_err());
+}
+
+/// Pieces that hostile text is made of: values, near values, separators, placeholders and their parts.
+fn hostile_piece() -> impl Strategy<Value = String> {
+    let fixed = prop::sample::select(vec![
+        "alice@example.com",
+        "@",
+        "%40",
+        ".com",
+        "a@b.co",
+        "4111 1111 1111 1111",
+        "4111111111111111",
+        "DE89370400440532013000",
+        "192.168.0.1",
+        ".1.2.3.4",
+        "2001:db8::1",
+        "::",
+        ":",
+        "+49 30 1234567",
+        "0171-1234567",
+        "tel ",
+        "order ",
+        "password=",
+        "hunter2",
+        "password is ",
+        "token: ",
+        "8f3a9c2b7d1e",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----END PRIVATE KEY-----",
+        "-",
+        "PII_EMAIL_",
+        "PII_SECRET_7K3QX",
+        "pii\\_ip\\_",
+        "PII",
+        "_",
+        "\\",
+        "P",
+        "7K3QX9",
+        "0",
+        "00",
+        "12",
+        " ",
+        "\n",
+        ".",
+        "/",
+        "(",
+        ")",
+        "+",
+        "=",
+        "\"",
+        "'",
+        "\u{200b}",
+        "\u{a0}",
+        "４",
+        "é",
+        "입",
+        "€",
+        "e\u{301}",
+        "eyJhbGciOi",
+        ".",
+        "sk-",
+        "a1B2c3D4e5F6g7H8",
+        "ghp_",
+        "http://",
+        "://u:p@",
+        "x",
+        "F",
+        "user:",
+        "AKIA",
+        "Bearer ",
+    ])
+    .prop_map(str::to_owned);
+    let known = (0..6_usize, 0..20_usize).prop_map(|(which, cut)| {
+        let text =
+            "alice@example.com 4111111111111111 DE89370400440532013000 192.168.0.1 +49 30 1234567 password=hunter2";
+        let vault = mask(&[text.to_owned()], &key()).unwrap().vault;
+        let placeholder = &vault.replacements()[which].placeholder;
+        placeholder[..placeholder.len().saturating_sub(cut / 5)].to_owned()
+    });
+    prop_oneof![6 => fixed, 1 => known, 1 => "\\PC{0,6}", 1 => "[0-9 .:/-]{1,20}"]
+}
+
+fn hostile_text() -> impl Strategy<Value = String> {
+    prop::collection::vec(hostile_piece(), 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// The body of the sanitiser's fuzz target: every promise at once, for any fields.
+    #[test]
+    fn every_promise_holds(texts in prop::collection::vec(hostile_text(), 1..4)) {
+        let masked = mask(&texts, &key()).unwrap();
+        for (text, field) in texts.iter().zip(&masked.fields) {
+            prop_assert_eq!(&masked.vault.restore(field.as_bytes()), text.as_bytes());
+        }
+        prop_assert_eq!(Vault::from_parts(masked.vault.replacements().to_vec()), Ok(masked.vault.clone()));
+        prop_assert_eq!(&mask(&texts, &key()).unwrap(), &masked);
+        let sealed = masked.vault.seal(prompt(&masked.fields));
+        prop_assert!(sealed.is_ok(), "{:?} for {:?} -> {:?}", sealed.err(), texts, masked.fields);
+        for field in &masked.fields {
+            let mut rest = field.clone();
+            for replacement in masked.vault.replacements() {
+                rest = rest.replace(&replacement.placeholder, "\u{1}");
+            }
+            for replacement in masked.vault.replacements() {
+                prop_assert!(!rest.contains(replacement.original.expose()), "{:?} in {:?}", replacement.original.expose(), rest);
+            }
+        }
+    }
+
+    #[test]
+    fn detection_is_well_formed(text in hostile_text()) {
+        let mut last = 0;
+        for found in detect(&text) {
+            prop_assert!(found.range.start >= last && !text[found.range.clone()].is_empty());
+            last = found.range.end;
+        }
+    }
+
+    #[test]
+    fn any_chunking_restores_the_same(texts in prop::collection::vec(hostile_text(), 1..3), answer in hostile_text(), cuts in prop::collection::vec(0..200_usize, 0..12)) {
+        let masked = mask(&texts, &key()).unwrap();
+        let mut stream = masked.fields.concat();
+        stream.push_str(&answer);
+        stream.push_str(&masked.fields.concat().to_lowercase());
+        let whole = masked.vault.restore(stream.as_bytes());
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+        cuts.sort_unstable();
+        let mut restorer = Restorer::new(&masked.vault);
+        let mut restored = Vec::new();
+        let mut position = 0;
+        for cut in cuts.into_iter().chain([stream.len()]) {
+            restored.extend(restorer.push(&stream.as_bytes()[position..cut]));
+            prop_assert!(restorer.held_bytes() < MAX_PLACEHOLDER_BYTES);
+            position = cut;
+        }
+        restored.extend(restorer.finish());
+        prop_assert_eq!(restored, whole);
+    }
+}
+
+#[test]
+fn every_split_point_restores_the_same() {
+    let masked = mask(&fields(&[DOCUMENT]), &key()).unwrap();
+    let mut stream = masked.fields[0].clone();
+    stream.push_str(&masked.fields[0].to_lowercase().replace('_', "\\_"));
+    let whole = masked.vault.restore(stream.as_bytes());
+    for split in 0..=stream.len() {
+        let mut restorer = Restorer::new(&masked.vault);
+        let mut restored = restorer.push(&stream.as_bytes()[..split]);
+        restored.extend(restorer.push(&stream.as_bytes()[split..]));
+        restored.extend(restorer.finish());
+        assert_eq!(restored, whole, "split at {split}");
+    }
+    let mut restorer = Restorer::new(&masked.vault);
+    let mut bytewise: Vec<u8> = stream.bytes().flat_map(|byte| restorer.push(&[byte])).collect();
+    bytewise.extend(restorer.finish());
+    assert_eq!(bytewise, whole);
+}
