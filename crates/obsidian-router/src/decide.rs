@@ -66,7 +66,7 @@ pub fn decide(
     let fallbacks = usable.map(|index| TIERS[index]).collect();
     let [preferred, ..] = order;
     let reason = match obstacles[preferred] {
-        None => dominant(weights, &features, TIERS[preferred], TIERS[order[1]]),
+        None => dominant(weights, &features, TIERS[preferred]),
         Some(Obstacle::Policy) => policy_reason(surroundings, TIERS[preferred]),
         Some(Obstacle::Health) => format!("health:{}-down", TIERS[preferred]),
         Some(Obstacle::Context) => format!("context:{}-full", TIERS[preferred]),
@@ -110,15 +110,21 @@ fn describe(obstacles: &[Option<Obstacle>; 3]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The one or two features that set the winner apart from the runner-up.
-fn dominant(weights: &Weights, features: &Features, winner: Tier, runner_up: Tier) -> String {
-    let advantage =
-        |index: usize| weights.contribution(winner, index, features) - weights.contribution(runner_up, index, features);
+/// The one or two features that set the winner apart from the average of the other tiers.
+fn dominant(weights: &Weights, features: &Features, winner: Tier) -> String {
+    let apart = |of: &dyn Fn(Tier) -> f32| {
+        let others: f32 = TIERS.into_iter().filter(|&tier| tier != winner).map(of).sum();
+        of(winner) - others / 2.0
+    };
+    let advantage = |index: usize| apart(&|tier| weights.contribution(tier, index, features));
     let mut ranked: Vec<(usize, f32)> =
         (0..FEATURE_COUNT).map(|index| (index, advantage(index))).filter(|each| each.1 > 0.0).collect();
     ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let bias = apart(&|tier| weights.bias(tier));
     match ranked.as_slice() {
+        // Nothing speaks louder than where requests go anyway.
         [] => "default".to_owned(),
+        [first, ..] if first.1 <= bias => "default".to_owned(),
         [first, second, ..] if second.1 >= SECOND_SHARE * first.1 => {
             format!("{}+{}", FEATURE_NAMES[first.0], FEATURE_NAMES[second.0])
         }

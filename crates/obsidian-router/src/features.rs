@@ -33,6 +33,8 @@ pub const FEATURE_NAMES: [&str; FEATURE_COUNT] = [
 
 /// Prompt and answer lengths count in units of this many tokens.
 const LENGTH_UNIT: f32 = 512.0;
+/// Room for an answer that a tier should have beside the prompt, tokens.
+const TYPICAL_ANSWER_TOKENS: u32 = 128;
 /// No length counts for more than this many units.
 const LENGTH_CAP: f32 = 8.0;
 
@@ -96,7 +98,8 @@ impl Features {
         let has_context =
             messages.iter().any(|message| message.role == "system" && cues::holds_context(&message.content));
         let cues = cues::read(request, has_context);
-        let total = surroundings.prompt_tokens.saturating_add(surroundings.max_tokens);
+        // What a client allows is mostly far more than the answer takes.
+        let total = surroundings.prompt_tokens.saturating_add(surroundings.max_tokens.min(TYPICAL_ANSWER_TOKENS));
         // The default answer length says nothing about the request.
         let answer = surroundings.max_tokens.saturating_sub(DEFAULT_MAX_TOKENS);
         let load = if surroundings.edge_load.is_nan() { 1.0 } else { surroundings.edge_load.clamp(0.0, 1.0) };
@@ -122,6 +125,11 @@ impl Features {
                 truth(cues.knowledge),
             ],
         }
+    }
+
+    /// Features that a sandboxed router computed, in the order of [`FEATURE_NAMES`].
+    pub fn from_values(values: [f32; FEATURE_COUNT]) -> Self {
+        Self { values }
     }
 
     /// The values, in the order of [`FEATURE_NAMES`].

@@ -93,6 +93,11 @@ impl Weights {
         products.fold(weights.bias, |sum, product| sum + product)
     }
 
+    /// The tier's score when every feature is 0.
+    pub(crate) fn bias(&self, tier: Tier) -> f32 {
+        self.tier(tier).bias
+    }
+
     /// What feature `index` adds to the tier's score.
     pub(crate) fn contribution(&self, tier: Tier, index: usize, features: &Features) -> f32 {
         self.tier(tier).features[index] * features.values()[index]

@@ -82,10 +82,10 @@ fn settle(fields: &[String]) -> Result<Vec<Vec<Found>>, MaskError> {
                 continue;
             }
             let fresh = examine(field, &found[index]);
-            for each in &fresh {
+            unsettled[index] = add(&mut found[index], fresh);
+            for each in &found[index] {
                 known.entry(&field[each.range.clone()]).or_insert(each.kind);
             }
-            unsettled_after(&mut unsettled[index], &mut found[index], fresh);
         }
         if known.len() > MAX_VAULT_VALUES as usize {
             return Err(MaskError::TooManyValues { limit: MAX_VAULT_VALUES });
@@ -101,10 +101,15 @@ fn settle(fields: &[String]) -> Result<Vec<Vec<Found>>, MaskError> {
     Ok(fields.iter().map(|field| if field.is_empty() { Vec::new() } else { vec![whole(field)] }).collect())
 }
 
-fn unsettled_after(unsettled: &mut bool, found: &mut Vec<Found>, fresh: Vec<Found>) {
-    *unsettled = !fresh.is_empty();
+/// Adds what was found to what is masked already; a later find may enclose earlier ones. Tells whether
+/// there was anything to add.
+fn add(found: &mut Vec<Found>, fresh: Vec<Found>) -> bool {
+    if fresh.is_empty() {
+        return false;
+    }
     found.extend(fresh);
-    found.sort_unstable_by_key(|each| each.range.start);
+    *found = detect::merge(std::mem::take(found));
+    true
 }
 
 /// What the detectors see outside the ranges found so far, and text that looks like a placeholder.
@@ -140,9 +145,7 @@ fn spread(fields: &[String], known: &BTreeMap<&str, Kind>, found: &mut [Vec<Foun
                 fresh.push(Found { range, kind });
             }
         }
-        if !fresh.is_empty() {
-            unsettled_after(&mut unsettled[index], &mut found[index], fresh);
-        }
+        unsettled[index] |= add(&mut found[index], fresh);
     }
 }
 

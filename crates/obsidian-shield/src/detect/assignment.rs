@@ -240,6 +240,8 @@ fn is_random_value(value: &[u8]) -> bool {
 
 /// `${NAME}`, `<token>`, `%s`, `****`: a place for a value.
 fn is_template(value: &[u8]) -> bool {
-    matches!(value[0], b'$' | b'{' | b'<' | b'%') && value.len() < 40 && !value.iter().any(u8::is_ascii_digit)
-        || value.iter().all(|&byte| byte == value[0])
+    let Some(&first) = value.first() else { return true };
+    let names_place =
+        matches!(first, b'$' | b'{' | b'<' | b'%') && value.len() < 40 && !value.iter().any(u8::is_ascii_digit);
+    names_place || value.iter().all(|&byte| byte == first)
 }

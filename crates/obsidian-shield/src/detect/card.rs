@@ -44,7 +44,7 @@ fn is_boundary_before(text: &[u8], start: usize) -> bool {
 
 fn is_boundary_after(text: &[u8], end: usize) -> bool {
     let next = at(text, end);
-    !next.is_ascii_alphanumeric() && !(next == b'.' && at(text, end + 1).is_ascii_digit())
+    !(next.is_ascii_alphanumeric() || next == b'.' && at(text, end + 1).is_ascii_digit())
 }
 
 fn has_card_grouping(cluster: &Cluster) -> bool {

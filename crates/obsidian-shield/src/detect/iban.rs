@@ -106,7 +106,8 @@ pub(super) fn look(scan: &mut Scan<'_>, word: usize) {
         word
     };
     let is_digit = |offset: usize| at(text, start + offset).is_ascii_digit();
-    if !is_digit(2) && !(matches!(at(text, start + 2), b' ' | b'-') && is_digit(3)) || before(text, start) == b'@' {
+    let is_numbered = is_digit(2) || matches!(at(text, start + 2), b' ' | b'-') && is_digit(3);
+    if !is_numbered || before(text, start) == b'@' {
         return;
     }
     let country = [text[start].to_ascii_uppercase(), at(text, start + 1).to_ascii_uppercase()];

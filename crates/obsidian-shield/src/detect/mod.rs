@@ -19,7 +19,7 @@ mod private_key;
 use std::ops::Range;
 
 use crate::kind::Kind;
-use crate::view::View;
+use crate::view::{BARRIER, View};
 use bytes::{Trigger, trigger};
 
 /// A value found in a text.
@@ -41,8 +41,10 @@ pub fn detect(text: &str) -> Vec<Detection> {
 /// Finds values outside the ascending ranges that are masked already.
 pub(crate) fn outside(text: &str, masked: &[Range<usize>]) -> Vec<Found> {
     let view = View::new(text, masked);
-    let found = scan(view.bytes());
-    let found = found.into_iter().map(|each| Found { range: view.original_range(each.range), kind: each.kind });
+    let found = scan(view.bytes()).into_iter();
+    // What is masked already is no news.
+    let found = found.filter(|each| view.bytes()[each.range.clone()].iter().any(|&byte| byte != BARRIER));
+    let found = found.map(|each| Found { range: view.original_range(each.range), kind: each.kind });
     merge(found.collect())
 }
 

@@ -337,6 +337,8 @@ fn assignments() {
         "https://example.com:8080/path",
         "auth: basic",
         "secret: true",
+        "token: \"\"",
+        "password: ''",
     ]);
 }
 
