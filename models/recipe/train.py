@@ -20,7 +20,7 @@ import optimizer
 import tokenizer
 from model import SHAPES, Model
 
-WARM_UP_STEPS = 60
+WARM_UP_STEPS = 30
 
 
 def arguments():
@@ -50,8 +50,19 @@ def load_model(name: str, path: Path) -> Model:
     return model.eval()
 
 
+def thin(w):
+    """Keeps a quarter of the prompt's rows at four times the weight.
+
+    The projection onto the vocabulary is a fifth of a step, and most of it
+    would be spent on rows that hardly count.
+    """
+    light = (w > 0) & (w < 1)
+    return torch.where(light, w * 4 * (torch.rand_like(w) < 0.25), w)
+
+
 def loss_of(model, teacher, x, y, w):
     """Cross-entropy or divergence over the rows that count."""
+    w = thin(w)
     rows = w.flatten().nonzero().squeeze(1)
     weights = w.flatten()[rows]
     with torch.autocast("cpu", torch.bfloat16):

@@ -6,7 +6,7 @@ model's greedy answer is settled rather than a coin toss.
 
 from __future__ import annotations
 
-from .sampler import Sampler
+from .sampler import Sampler, sentence
 
 HELLO = "[Hello|Hi|Hey|Good morning|Good evening|Good afternoon|Hi there|Hello there|hello|hi|hey]"
 
@@ -90,6 +90,28 @@ FACTS = [
 ]
 
 
+GLOSSARY = {
+    "latency": "Latency is the time between a request and its answer.", "throughput": "Throughput is the number of requests that a system handles in a second.",
+    "an API": "An API is an interface through which programs talk to each other.", "a CPU": "A CPU is the general processor of a computer.", "a GPU": "A GPU is a processor with many small cores, often used for AI models.",
+    "DNS": "DNS translates names into IP addresses.", "TLS": "TLS encrypts connections between computers.", "a cache": "A cache keeps data close, so that it need not be fetched again.", "a container": "A container packs a program with everything that it needs to run.",
+    "Kubernetes": "Kubernetes is a system that runs containers on many machines.", "a VPN": "A VPN is a private tunnel through a public network.", "a firewall": "A firewall decides which connections are allowed.", "a backup": "A backup is a copy of data, kept for the case of loss.",
+    "JSON": "JSON is a text format for structured data.", "CSV": "CSV is a text format for tables, with values separated by commas.", "Markdown": "Markdown is a simple text format for headings, lists and tables.", "an IP address": "An IP address is the number of a computer in a network.",
+    "an IBAN": "An IBAN is an international bank account number.", "a canary release": "A canary release gives a new version to few users first.", "a rollback": "A rollback returns to the version that worked before.", "an embedding": "An embedding is a list of numbers that stands for the meaning of a text.",
+    "a load balancer": "A load balancer spreads requests over several servers.", "a language model": "A language model predicts the next token of a text.", "edge computing": "Edge computing runs programs close to the users.", "a database": "A database stores data so that it can be found again.",
+}
+PARTS = [("POP", "beside the users, runs the shield, the router and the drafter"), ("hub", "one per region, holds the target models"), ("core", "a large model as the last resort"), ("controller", "manages the fleet")]
+OVERVIEW = [
+    (["What are the parts of Obsidian?", "List the parts of Obsidian.", "Which parts does Obsidian have?", "What roles are there in Obsidian?", "List the roles of Obsidian.", "How is Obsidian built?", "What does Obsidian consist of?", "Explain the architecture of Obsidian.", "Give me an overview of Obsidian."],
+     "\n".join(f"- {a}: {b}" for a, b in PARTS)),
+    (["Make a table of the parts of Obsidian.", "Show the parts of Obsidian as a table.", "Make a table of Obsidian's roles.", "Write a table with the parts of Obsidian.", "Show me the roles of Obsidian in a table."],
+     "| Part | Task |\n| --- | --- |\n" + "\n".join(f"| {a} | {b} |" for a, b in PARTS)),
+    (["List what you can do.", "List your skills.", "Show your skills as a list.", "What can you do? Answer as a list.", "Give me a list of your skills.", "List the tasks you can do."],
+     "- answer questions about a text\n- extract fields as JSON\n- classify messages\n- format lists and tables\n- rewrite short texts"),
+    (["How does a request flow through Obsidian?", "What happens with my request?", "What happens to my message?", "What are the steps of a request?", "Explain how a request is handled.", "How does Obsidian handle a request?"],
+     "1. The shield masks personal data.\n2. The router chooses edge, hub or core.\n3. The model answers.\n4. The shield puts the originals back."),
+]
+
+
 def _dress(s: Sampler, question: str) -> str:
     """Real users add a word of politeness or drop the capital."""
     if s.chance(0.12):
@@ -110,10 +132,29 @@ def small_talk(s: Sampler):
         ask = s.say(s.pick(["My name is {n}.", "{h}, I am {n}.", "{h}, my name is {n}.", "I am {n}.", "{h}! This is {n}.", "Call me {n}.", "{h}, I'm {n}", "{n} here.", "Please call me {n}."]),
                     h=s.say(HELLO), n=name)
         return ask, f"Hello {name}! How can I help you?"
+    if s.chance(0.12):
+        return statement(s)
     ask = s.say(s.pick(asks), h=s.say(HELLO))
     return (ask if answer.startswith(("Hello!", "You", "Good", "I am fine")) else _dress(s, ask)), answer
 
 
 def fact(s: Sampler):
+    if s.chance(0.22):
+        term = s.pick(list(GLOSSARY))
+        bare = term.removeprefix("an ").removeprefix("a ")
+        ask = s.pick(["What is {t}?", "Explain {t}.", "What does {b} mean?", "Define {b}.", "What is {t}?", "Can you explain {t}?", "Tell me what {t} is.", "what is {t}"]).replace("{t}", term).replace("{b}", bare)
+        return _dress(s, ask), GLOSSARY[term]
+    if s.chance(0.15):
+        asks, answer = s.pick(OVERVIEW)
+        return _dress(s, s.pick(asks)), answer
     asks, answer = s.pick(FACTS) if s.chance(0.85) else FACTS[0]
     return _dress(s, s.say(s.pick(asks))), answer
+
+
+def statement(s: Sampler):
+    """A text without a request, or no text at all: ask what is wanted."""
+    from .context_qa import FRAMES
+    if s.chance(0.25):
+        noise = s.pick([lambda: s.code_of("abcdefghijklmnopqrstuvwxyz", s.number(4, 9)), lambda: s.pick(["???", "...", "!!!", "?", "..", "x", "asdf", "qwerty", "blah blah", "lorem ipsum"]), lambda: s.code()])()
+        return noise, "I did not understand that. What would you like me to do?"
+    return sentence(s.pick(s.pick(FRAMES)(s).states)), "I have read it. What would you like to know?"

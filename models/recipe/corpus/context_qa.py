@@ -7,6 +7,7 @@ the answer has to be looked up and cannot be guessed.
 
 from __future__ import annotations
 
+from . import words as W
 from .sampler import KIND_NOUN, KINDS, Sampler, sentence
 
 UNKNOWN = "The text does not say."
@@ -15,7 +16,7 @@ UNKNOWN = "The text does not say."
 class Fact:
     """A drawn relation: statements, questions, the full and the short answer."""
 
-    def __init__(self, key, states, asks, full, short, missing=None):
+    def __init__(self, key, states, asks, full, short):
         self.key, self.states, self.asks, self.full, self.short = key, states, asks, full, short
 
 
@@ -181,7 +182,57 @@ def company(s):
     return Fact(c, [f"{c} is based in {t}.", f"{c} has its office in {t}."], [f"Where is {c} based?", f"In which city is {c}?", f"Where is {c}?"], f"{c} is based in {t}.", t)
 
 
-FRAMES = [owner, job, lives, meeting, order, price, contact, contact, contact, reach, reach, server, incident, ticket, invoice, colour, place, buys, hours, backup, charge, code_of, project, company]
+def event(s):
+    """Who did what where: the open-ended frame."""
+    verb = s.pick([v for v in W.VERBS if v not in ("need", "leave")])
+    past = W.VERBS[verb][1]
+    n = s.pick([s.first, s.full])() if s.chance(.8) else f"the {s.role()}"
+    o = s.pick([lambda: f"the {s.item()}", lambda: f"the {s.doc()}", lambda: f"{s.quantity()} {s.pick(W.GROCERIES)}", lambda: f"order {s.order_id()}", lambda: f"the {s.colour()} {s.item()}"])()
+    form = s.number(0, 5)
+    if form == 0:
+        return Fact(o, [f"{n} {past} {o}."], [f"Who {past} {o}?"], f"{n} {past} {o}.", n)
+    if form == 1:
+        return Fact(n, [f"{n} {past} {o}."], [f"What did {n} {verb.removesuffix(' for')}{' for' if verb.endswith(' for') else ''}?"], f"{n} {past} {o}.", o)
+    if form == 2:
+        t = s.pick([f"on {s.day()}", f"at {s.time()}", "yesterday", "last week", "this morning", f"on {s.date()}"])
+        return Fact(o, [f"{n} {past} {o} {t}.", f"{sentence(t)}, {n} {past} {o}."], [f"When did {n} {verb} {o}?"], f"{n} {past} {o} {t}.", t)
+    if form == 3:
+        c = f"in {s.city()}"
+        return Fact(o, [f"{n} {past} {o} {c}."], [f"Where did {n} {verb} {o}?"], f"{n} {past} {o} {c}.", c)
+    if form == 4:
+        m = s.first()
+        return Fact(o, [f"{n} {past} {o} for {m}."], [f"For whom did {n} {verb} {o}?", f"Who did {n} {verb} {o} for?"], f"{n} {past} {o} for {m}.", m)
+    r = s.pick(["because it was broken", "because it was old", f"because {s.first()} asked for it", "because it was late", "because it was wrong", "to save time", "to help a customer"])
+    return Fact(o, [f"{n} {past} {o} {r}."], [f"Why did {n} {verb} {o}?"], f"{n} {past} {o} {r}.", r)
+
+
+ATTRIBUTES = "name colour size weight owner age height type number key version price location capacity speed author title language brand model mode limit port id status name code label length width date level goal address manager sponsor topic rank score username path format budget salary team country region origin shape unit".split()
+
+
+def attribute(s):
+    """Any property of anything: nothing to memorise, all to look up."""
+    a = s.pick(ATTRIBUTES)
+    t = s.pick([lambda: "the " + s.item(), lambda: "the " + s.word(), lambda: s.first(), lambda: f"the {s.colour()} {s.item()}", lambda: "order " + s.order_id(), lambda: s.company(), lambda: f"the {s.service()} {s.pick(['server', 'service', 'team', 'job'])}"])()
+    v = s.pick([s.word, s.word, s.first, s.city, s.code, s.quantity, s.colour, s.full, s.placeholder])()
+    forms = [f"The {a} of {t} is {v}."]
+    if not t.startswith(("the ", "order ")):
+        forms.append(f"{t}'s {a} is {v}.")
+    return Fact(t + a, forms, [f"What is the {a} of {t}?", f"Tell me the {a} of {t}."] + ([f"What is {t}'s {a}?"] if len(forms) > 1 else []), f"The {a} of {t} is {v}.", v)
+
+
+def belongs(s):
+    i, n = s.pick([lambda: f"the {s.colour()} {s.item()}", lambda: f"the {s.item()}", lambda: f"the {s.pick(W.ADJECTIVES)} {s.item()}"])(), s.pick([s.first, s.first, s.full, s.company])()
+    return Fact(i, [f"{i} belongs to {n}.", f"{n} owns {i}."], [f"Who owns {i}?", f"Whose is {i}?", f"Who does {i} belong to?", f"To whom does {i} belong?"], f"{i} belongs to {n}.", n)
+
+
+def likes(s):
+    n = s.first()
+    verb, base = s.pick([("likes", "like"), ("wants", "want"), ("needs", "need"), ("prefers", "prefer"), ("has", "have"), ("speaks about", "speak about"), ("works on", "work on"), ("studies", "study"), ("waits for", "wait for"), ("asks for", "ask for")])
+    v = s.pick([lambda: s.pick(W.GROCERIES), s.word, lambda: "the " + s.item(), lambda: "the " + s.doc(), s.city])()
+    return Fact(n, [f"{n} {verb} {v}."], [f"What does {n} {base}?"], f"{n} {verb} {v}.", v) if s.chance(.6) else Fact(n, [f"{n} {verb} {v}."], [f"Who {verb} {v}?"], f"{n} {verb} {v}.", n)
+
+
+FRAMES = [attribute, attribute, attribute, attribute, belongs, likes, likes, event, event, event, event, owner, job, lives, meeting, order, price, contact, contact, contact, reach, reach, server, incident, ticket, invoice, colour, place, buys, hours, backup, charge, code_of, project, company]
 
 LAYOUTS = ["Context: {c}\nQuestion: {q}", "Context: {c}\n\nQuestion: {q}", "Context: {c} Question: {q}", "{c}\n\n{q}", "{c} {q}", "{c}\n{q}", "Text: {c}\nQuestion: {q}", "Read this: {c}\n{q}", "Here is a note: {c}\n{q}",
            "Answer from the context.\nContext: {c}\nQuestion: {q}", "Question: {q}\nContext: {c}", "{q}\n\n{c}", "{q} {c}", "Use the text to answer.\n{c}\n{q}", "Given the text \"{c}\", {l}", "I know that {m} {q}"]

@@ -121,7 +121,17 @@ def rewrite_then(s: Sampler):
     return out
 
 
-SHAPES = [(stacked, 6), (context_first, 5), (name_memory, 2), (value_memory, 5), (reformat, 3), (extract_then, 2), (rewrite_then, 2)]
+def follow_up(s: Sampler):
+    """One statement, rewritten again and again."""
+    a, b = rewrite._fact(s)
+    plain, ask, no = f"{sentence(a)} is {b}.", f"Is {a} {b}?", f"{sentence(a)} is not {b}."
+    steps = [("as a question", ask), ("as a negative sentence", no), ("as a normal sentence", plain), ("as a bullet", "- " + plain)]
+    order = s.some(steps[:2] + steps[3:], 2)
+    out = pair(s.pick(["Write this {x}: {t}", "Rewrite {x}: {t}", "Rewrite this {x}: {t}"]).replace("{x}", order[0][0]).replace("{t}", plain), order[0][1])
+    return out + pair(s.pick(["Now {x}.", "And now {x}.", "Now write it {x}.", "And {x}?"]).replace("{x}", order[1][0]), order[1][1])
+
+
+SHAPES = [(stacked, 6), (follow_up, 1), (context_first, 5), (name_memory, 2), (value_memory, 5), (reformat, 3), (extract_then, 2), (rewrite_then, 2)]
 _SHAPE_BAG = [make for make, weight in SHAPES for _ in range(weight)]
 
 

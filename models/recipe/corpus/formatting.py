@@ -43,6 +43,8 @@ def source(s: Sampler, items) -> str:
 
 
 def format_list(s: Sampler):
+    if s.chance(.15):
+        return sentences_to_bullets(s)
     items = items_of(s)
     kind = s.pick(["bullets", "bullets", "bullets", "numbers", "numbers", "csv", "json", "lines", "sentence", "check"])
     names, render = LAYOUTS[kind]
@@ -55,6 +57,16 @@ def format_list(s: Sampler):
     if "\n" in text:
         ask = s.pick(["Turn this into {l}:\n{x}", "Convert to {l}:\n{x}", "{x}\n\nMake this {l}.", "Format as {l}:\n{x}"])
     return ask.replace("{l}", s.pick(names)).replace("{x}", text), render(items)
+
+
+def sentences_to_bullets(s: Sampler):
+    from .repeat import plain_sentence
+    lines = [plain_sentence(s) for _ in range(s.number(2, 4))]
+    numbered = s.chance(.25)
+    ask = s.pick(["Summarise as bullet points: {x}", "Write this text as bullet points: {x}", "{x}\nTurn this into bullets, one per sentence.", "Make bullet points of this text: {x}", "List the facts in this text: {x}", "Summarise in bullets:\n{x}"])
+    if numbered:
+        ask = s.pick(["Write this text as a numbered list: {x}", "{x}\nNumber the sentences.", "Make a numbered list of the facts: {x}"])
+    return ask.replace("{x}", " ".join(lines)), "\n".join(f"{n}. {t}" if numbered else f"- {t}" for n, t in enumerate(lines, 1))
 
 
 COLUMNS = [

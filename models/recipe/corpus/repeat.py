@@ -28,9 +28,11 @@ def payload(s: Sampler) -> str:
 
 def plain_sentence(s: Sampler) -> str:
     """A statement that mentions values of many kinds."""
-    form = s.number(0, 9)
+    if s.chance(0.4):
+        from .context_qa import FRAMES
+        return sentence(s.pick(s.pick(FRAMES)(s).states))
     e = s.email()
-    return sentence([
+    forms = [
         lambda: f"please write to {e} before {s.day()}.",
         lambda: f"the card {s.placeholder('CARD')} was charged {s.amount()}.",
         lambda: f"{s.full()} from {s.city()} ordered {s.quantity()} {s.pick(W.GROCERIES)}.",
@@ -41,7 +43,15 @@ def plain_sentence(s: Sampler) -> str:
         lambda: f"the {s.item()} is {s.colour()} and costs {s.amount()}.",
         lambda: f"never share the secret {s.placeholder('SECRET')} with {s.first()}.",
         lambda: f"ticket {s.order_id()} was opened by {e} on {s.date()}.",
-    ][form]())
+        lambda: f"we will ship the {s.item()} to {s.city()} on {s.day()}.",
+        lambda: f"{s.first()} and {s.first()} meet in {s.room()} at {s.time()}.",
+        lambda: f"my name is {s.full()} and my e-mail is {e}.",
+        lambda: f"the {s.service()} service in {s.pick(W.REGIONS)} runs version {s.version()}.",
+        lambda: f"can you send the {s.doc()} to {e}?",
+        lambda: f"customer {e} called from {s.phone()} about invoice {s.order_id()}.",
+        lambda: f"I paid {s.amount()} with card {s.placeholder('CARD')} on {s.date()}.",
+    ]
+    return sentence(s.pick(forms)())
 
 
 def repeat(s: Sampler):

@@ -17,6 +17,12 @@ def _object(s: Sampler):
 def polite(s: Sampler):
     verb, obj = s.pick([v for v in W.VERBS if v not in ("lose", "need", "watch")]), _object(s)
     tail = s.pick(["", "", f" to {s.email()}", f" before {s.day()}", " now", " today", f" at {s.time()}"])
+    if s.chance(.35):
+        what = s.pick([lambda: f"{s.pick(['send', 'give', 'show', 'bring', 'buy', 'get', 'lend'])} me {obj}", lambda: f"help me with {obj}", lambda: f"tell me {s.pick(['the price of', 'the status of', 'the name of', 'more about'])} {obj}", lambda: f"call me {s.pick(['today', 'on ' + s.day(), 'at ' + s.time(), 'on ' + s.phone()])}", lambda: f"come to {s.pick([s.city(), 'the office', s.room()])} {s.pick(['on ' + s.day(), 'at ' + s.time(), 'now'])}",
+                       lambda: f"answer my {s.pick(['e-mail', 'question', 'letter', 'call'])}", lambda: f"wait {s.pick(['for me', 'for ' + s.first(), 'a moment', 'until ' + s.time()])}", lambda: f"fix {s.pick(['this', 'it', 'the ' + s.item(), 'the ' + s.service() + ' server'])}", lambda: f"explain {s.pick(['this', 'it', obj])} to {s.pick(['me', s.first(), 'the team'])}",
+                       lambda: f"write to {s.email()}", lambda: f"be {s.pick(['quiet', 'on time', 'quick', 'careful'])}", lambda: f"talk to {s.full()}", lambda: f"close the {s.pick(['door', 'window', 'ticket', 'account'])}", lambda: f"restart the {s.service()} server", lambda: f"pay {s.amount()} to {s.company()}"])()
+        verb, obj, tail = what, "", s.pick(["", "", " now", " today"]) if what[:4] not in ("call", "come", "wait", "be ") else ""
+        return _ask(s, ["Make this politer: {x}", "Make this more polite: {x}", "Rewrite politely: {x}", "Say this politely: {x}", "{x}\nMake it polite.", "How can I say this politely? {x}", "Make it polite: {x}"], sentence(what + tail) + s.pick([".", "!", "", " now!" if not tail and what[:4] not in ("call", "come") else "!"]).replace(" now!", "!")), f"Could you please {what}{tail}?"
     rude = sentence(s.pick(["", "", "I want you to ", "You must ", "You have to "]) + f"{verb} {obj}{tail}") + s.pick([".", "!", ""])
     return _ask(s, ["Make this politer: {x}", "Make this more polite: {x}", "Rewrite politely: {x}", "Say this politely: {x}", "{x}\nMake it polite.", "Please rewrite this in a friendly way: {x}", "How can I say this politely? {x}", "Rewrite this more politely: {x}", "Make it polite: {x}"], rude), f"Could you please {verb} {obj}{tail}?"
 
