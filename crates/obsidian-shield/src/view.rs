@@ -92,24 +92,25 @@ impl Folder {
     }
 
     fn push_text(&mut self, text: &str, original: usize) {
-        if text.is_empty() {
-            return;
-        }
-        if text.is_ascii() {
-            self.anchor(original);
-            self.bytes.extend_from_slice(text.as_bytes());
-            return;
-        }
-        for (offset, character) in text.char_indices() {
+        let bytes = text.as_bytes();
+        let mut position = 0;
+        while position < bytes.len() {
+            let plain = bytes[position..].iter().take_while(|byte| byte.is_ascii()).count();
+            if plain > 0 {
+                self.anchor(original + position);
+                self.bytes.extend_from_slice(&bytes[position..position + plain]);
+                position += plain;
+            }
+            let Some(character) = text[position..].chars().next() else { return };
             match fold(character) {
-                Folded::Byte(byte) => self.push_byte(byte, original + offset),
+                Folded::Byte(byte) => self.push_byte(byte, original + position),
                 Folded::Same => {
-                    self.anchor(original + offset);
-                    let mut buffer = [0_u8; 4];
-                    self.bytes.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
+                    self.anchor(original + position);
+                    self.bytes.extend_from_slice(&bytes[position..position + character.len_utf8()]);
                 }
                 Folded::Nothing => {}
             }
+            position += character.len_utf8();
         }
     }
 }
@@ -145,6 +146,8 @@ fn fold(character: char) -> Folded {
         0x1D7CE..=0x1D7FF => Folded::Byte(((code - 0x1D7CE) % 10) as u8 + b'0'),
         // Combining marks belong to the letter before them.
         0x300..=0x36F => Folded::Same,
+        // Latin, Greek and Cyrillic letters are the frequent case.
+        0xC0..=0x24F | 0x386..=0x481 if code != 0xD7 && code != 0xF7 && code != 0x387 => Folded::Same,
         _ => match ZEROS.iter().find(|&&zero| (zero..zero + 10).contains(&code)) {
             Some(zero) => Folded::Byte((code - zero) as u8 + b'0'),
             None if character.is_alphanumeric() => Folded::Same,

@@ -6,12 +6,30 @@ use super::bytes::at;
 pub(super) const MAX_DIGITS: usize = 20;
 const MAX_GROUPS: usize = 20;
 
+/// Whether at least seven digits stand together from `start` on, up to separators: most numbers in a text
+/// are shorter and need no closer look.
+pub(super) fn has_seven(text: &[u8], start: usize) -> bool {
+    let mut digits = 0;
+    for &byte in text[start..].iter().take(28) {
+        if byte.is_ascii_digit() {
+            digits += 1;
+            if digits == 7 {
+                return true;
+            }
+        } else if !SEPARATORS.contains(&byte) {
+            return false;
+        }
+    }
+    false
+}
+
 /// Digits with separators between them, starting at a digit or an opening parenthesis.
 pub(super) struct Cluster {
     pub(super) digits: [u8; MAX_DIGITS],
     pub(super) count: usize,
-    /// Length of each group and where it ends in the text.
-    groups: [(usize, usize); MAX_GROUPS],
+    /// Length of each group and where it ends, from the start.
+    groups: [(u8, u8); MAX_GROUPS],
+    start: usize,
     group_count: usize,
     /// Bytes that stood between groups, one bit for each of [`SEPARATORS`].
     separators: u8,
@@ -28,6 +46,7 @@ impl Cluster {
             digits: [0; MAX_DIGITS],
             count: 0,
             groups: [(0, 0); MAX_GROUPS],
+            start,
             group_count: 0,
             separators: 0,
             is_cut: false,
@@ -60,7 +79,8 @@ impl Cluster {
                 next += 1;
             }
             cluster.separators |= separators;
-            cluster.groups[cluster.group_count] = (cluster.count - count_before, next);
+            // Offsets from the start fit: a cluster has at most 20 digits and 63 separators.
+            cluster.groups[cluster.group_count] = ((cluster.count - count_before) as u8, (next - start) as u8);
             cluster.group_count += 1;
             position = next;
         }
@@ -76,18 +96,18 @@ impl Cluster {
 
     /// Length of group `index`; 0 past the last.
     pub(super) fn group(&self, index: usize) -> usize {
-        if index < self.group_count { self.groups[index].0 } else { 0 }
+        if index < self.group_count { usize::from(self.groups[index].0) } else { 0 }
     }
 
     /// Whether the groups have exactly these lengths.
     pub(super) fn has_shape(&self, shape: &[usize]) -> bool {
         self.group_count == shape.len()
-            && shape.iter().enumerate().all(|(index, &length)| self.groups[index].0 == length)
+            && shape.iter().enumerate().all(|(index, &length)| usize::from(self.groups[index].0) == length)
     }
 
     /// Where the cluster ends; `None` without digits.
     pub(super) fn end(&self) -> Option<usize> {
-        self.group_count.checked_sub(1).map(|last| self.groups[last].1)
+        self.group_count.checked_sub(1).map(|last| self.start + usize::from(self.groups[last].1))
     }
 
     /// Whether `byte` stood between groups (or before the first).
@@ -108,7 +128,7 @@ impl Cluster {
     pub(super) fn keep_groups(&mut self, limit: usize) {
         while self.count > limit && self.group_count > 0 {
             self.group_count -= 1;
-            self.count -= self.groups[self.group_count].0;
+            self.count -= usize::from(self.groups[self.group_count].0);
             self.is_cut = false;
         }
     }
@@ -117,7 +137,7 @@ impl Cluster {
     pub(super) fn truncate(&mut self, groups: usize) {
         while self.group_count > groups {
             self.group_count -= 1;
-            self.count -= self.groups[self.group_count].0;
+            self.count -= usize::from(self.groups[self.group_count].0);
         }
     }
 }

@@ -32,7 +32,7 @@ const fn format(prefix: &'static [u8], least: usize, most: usize, alphabet: Alph
     Format { prefix, least, most, alphabet }
 }
 
-/// Sorted by first byte only for the reader; a word's first byte selects candidates.
+/// Sorted by first byte: a word's first byte selects its candidates.
 const FORMATS: [Format; 46] = [
     format(b"AIza", 35, 35, Alphabet::UrlSafe),
     format(b"AKIA", 16, 16, Alphabet::Upper),
@@ -82,14 +82,16 @@ const FORMATS: [Format; 46] = [
     format(b"ya29.", 20, ANY, Alphabet::UrlSafe),
 ];
 
-/// First bytes of [`FORMATS`].
-const STARTS: [bool; 256] = starts();
+/// For each first byte, which of [`FORMATS`] start with it.
+const RANGES: [(u8, u8); 256] = ranges();
 
-const fn starts() -> [bool; 256] {
-    let mut table = [false; 256];
+const fn ranges() -> [(u8, u8); 256] {
+    let mut table = [(0, 0); 256];
     let mut index = 0;
     while index < FORMATS.len() {
-        table[FORMATS[index].prefix[0] as usize] = true;
+        let first = FORMATS[index].prefix[0] as usize;
+        let start = if table[first].1 == 0 { index as u8 } else { table[first].0 };
+        table[first] = (start, index as u8 + 1);
         index += 1;
     }
     table
@@ -104,12 +106,15 @@ pub(super) fn look(scan: &mut Scan<'_>, word: usize) {
     match rest[0] {
         b'e' if rest.starts_with(b"eyJ") => look_at_jwt(scan, word),
         b'b' | b'B' => look_at_credentials(scan, word),
-        byte if STARTS[usize::from(byte)] => {
-            for format in FORMATS.iter().filter(|format| rest.starts_with(format.prefix)) {
-                look_at_format(scan, word, format);
+        byte => {
+            let (start, end) = RANGES[usize::from(byte)];
+            let second = at(rest, 1);
+            for format in &FORMATS[usize::from(start)..usize::from(end)] {
+                if format.prefix[1] == second && rest.starts_with(format.prefix) {
+                    look_at_format(scan, word, format);
+                }
             }
         }
-        _ => {}
     }
 }
 

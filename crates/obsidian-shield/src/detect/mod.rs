@@ -119,8 +119,10 @@ fn scan(text: &[u8]) -> Vec<Found> {
             Trigger::Digit => {
                 if index == 0 || !text[index - 1].is_ascii_digit() {
                     ip::look_v4(&mut scan, index);
-                    card::look(&mut scan, index);
-                    phone::look(&mut scan, index);
+                    if digits::has_seven(text, index) {
+                        card::look(&mut scan, index);
+                        phone::look(&mut scan, index);
+                    }
                 }
             }
             Trigger::PlusOrParenthesis => phone::look(&mut scan, index),

@@ -97,6 +97,10 @@ fn look_national(scan: &mut Scan<'_>, start: usize) {
     if cluster.count < 7 {
         return;
     }
+    // Dates are frequent, and looking for words is not cheap.
+    if is_date(&cluster) {
+        return;
+    }
     let context = context(text, start);
     if context == Context::Phone {
         cluster.keep_groups(13);
@@ -205,15 +209,37 @@ fn is_date(cluster: &Cluster) -> bool {
 /// The nearest telling word before the number.
 fn context(text: &[u8], start: usize) -> Context {
     nearest_word(text, start, |word| {
-        let is_phone = PHONE_WORDS.contains(&word) || PHONE_STEMS.iter().any(|stem| word.starts_with(stem));
-        let is_other = OTHER_WORDS.contains(&word) || OTHER_STEMS.iter().any(|stem| word.starts_with(stem));
-        match (is_phone, is_other) {
-            (true, _) => Some(Context::Phone),
-            (_, true) => Some(Context::Other),
-            _ => None,
+        let starts = word.first().map_or(0, |&byte| STARTS[usize::from(byte)]);
+        let is_phone = || PHONE_WORDS.contains(&word) || PHONE_STEMS.iter().any(|stem| word.starts_with(stem));
+        let is_other = || OTHER_WORDS.contains(&word) || OTHER_STEMS.iter().any(|stem| word.starts_with(stem));
+        if starts & STARTS_PHONE != 0 && is_phone() {
+            return Some(Context::Phone);
         }
+        (starts & STARTS_OTHER != 0 && is_other()).then_some(Context::Other)
     })
     .unwrap_or(Context::None)
+}
+
+const STARTS_PHONE: u8 = 1;
+const STARTS_OTHER: u8 = 2;
+/// Which lists have a word with this first byte.
+const STARTS: [u8; 256] = starts();
+
+const fn starts() -> [u8; 256] {
+    let mut table = [0; 256];
+    mark(&mut table, &PHONE_WORDS, STARTS_PHONE);
+    mark(&mut table, &PHONE_STEMS, STARTS_PHONE);
+    mark(&mut table, &OTHER_WORDS, STARTS_OTHER);
+    mark(&mut table, &OTHER_STEMS, STARTS_OTHER);
+    table
+}
+
+const fn mark(table: &mut [u8; 256], words: &[&[u8]], bit: u8) {
+    let mut index = 0;
+    while index < words.len() {
+        table[words[index][0] as usize] |= bit;
+        index += 1;
+    }
 }
 
 const PHONE_WORDS: [&[u8]; 21] = [
