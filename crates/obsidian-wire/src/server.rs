@@ -27,8 +27,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a hub sends ahead of a POP that does not read is bounded by this much per stream.
-const STREAM_BUFFER_BYTES: usize = 16 << 10;
+/// What waits in the hub for a POP that does not read, per stream, besides the POP's own window.
+const STREAM_BUFFER_BYTES: usize = 4 << 10;
 
 /// What a server is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use sha2::{Digest, Sha256};
 
 use super::{NodeIdentity, TlsError, unusable};
 
@@ -159,12 +160,15 @@ impl DevelopmentCa {
 
 fn make_authority(from: SystemTime, until: SystemTime) -> Result<(String, String), TlsError> {
     let mut parameters = CertificateParams::new(Vec::new()).map_err(unusable)?;
-    parameters.distinguished_name.push(DnType::CommonName, "Obsidian development authority");
+    let key = KeyPair::generate().map_err(unusable)?;
+    // A name of its own, so that a certificate of another authority is told apart from a forged one.
+    let fingerprint: String =
+        Sha256::digest(key.public_key_raw()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    parameters.distinguished_name.push(DnType::CommonName, format!("Obsidian development authority {fingerprint}"));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters.not_before = from.into();
     parameters.not_after = until.into();
-    let key = KeyPair::generate().map_err(unusable)?;
     let certificate = parameters.self_signed(&key).map_err(unusable)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }

@@ -203,11 +203,13 @@ async fn cuttable_cable(target: std::net::SocketAddr) -> (std::net::SocketAddr, 
             let mut told = told.clone();
             cables.spawn(async move {
                 let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+                let is_cut = async { drop(told.wait_for(|cut| *cut).await) };
                 tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                    // Both sockets stay open and silent.
-                    _ = told.wait_for(|cut| *cut) => std::future::pending().await,
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                    () = is_cut => {}
                 }
+                // Both sockets stay open and silent.
+                std::future::pending().await
             });
         }
     };

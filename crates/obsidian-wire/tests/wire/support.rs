@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
 /// How the scripted hub answers one message; `None` ends the stream.
-pub type Script = fn(up::Kind) -> Option<Vec<Result<down::Kind, Status>>>;
+pub(crate) type Script = fn(up::Kind) -> Option<Vec<Result<down::Kind, Status>>>;
 
-pub struct Scripted {
+pub(crate) struct Scripted {
     script: Script,
     versions: Vec<u32>,
 }
@@ -51,18 +51,18 @@ impl Verifier for Scripted {
     }
 }
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub control: watch::Sender<Serving>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) control: watch::Sender<Serving>,
     tasks: JoinSet<()>,
 }
 
 impl Server {
-    pub async fn start(tls: ServerTls, script: Script) -> Self {
+    pub(crate) async fn start(tls: ServerTls, script: Script) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), tls, script, vec![1]).await
     }
 
-    pub async fn start_at(address: SocketAddr, tls: ServerTls, script: Script, versions: Vec<u32>) -> Self {
+    pub(crate) async fn start_at(address: SocketAddr, tls: ServerTls, script: Script, versions: Vec<u32>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (control, told) = watch::channel(Serving::Running);
@@ -71,33 +71,33 @@ impl Server {
         Self { address, control, tasks }
     }
 
-    pub async fn stop(mut self, how: Serving) {
+    pub(crate) async fn stop(mut self, how: Serving) {
         self.control.send_replace(how);
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-pub struct Site {
-    pub directory: TempDir,
-    pub authority: Arc<DevelopmentCa>,
+pub(crate) struct Site {
+    pub(crate) directory: TempDir,
+    pub(crate) authority: Arc<DevelopmentCa>,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let authority = Arc::new(DevelopmentCa::create_or_open(&directory.path().join("ca")).unwrap());
         Self { directory, authority }
     }
 
-    pub fn server_tls(&self) -> ServerTls {
+    pub(crate) fn server_tls(&self) -> ServerTls {
         ServerTls::new(&self.authority.issue("hub").unwrap()).unwrap()
     }
 
-    pub fn client_tls(&self) -> ClientTls {
+    pub(crate) fn client_tls(&self) -> ClientTls {
         ClientTls::new(&self.authority.issue("pop").unwrap()).unwrap()
     }
 
-    pub async fn link(&self, server: &Server) -> HubLink {
+    pub(crate) async fn link(&self, server: &Server) -> HubLink {
         let link = HubLink::new(&server.address.to_string(), self.client_tls(), quick()).unwrap();
         link.ready(PATIENCE).await.unwrap();
         link
@@ -105,13 +105,13 @@ impl Site {
 }
 
 /// Far longer than anything here takes; only a hang reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn quick() -> LinkOptions {
+pub(crate) fn quick() -> LinkOptions {
     LinkOptions { longest_backoff: Duration::from_millis(100), ..LinkOptions::default() }
 }
 
-pub fn options(speculation: Speculation) -> OpenOptions {
+pub(crate) fn options(speculation: Speculation) -> OpenOptions {
     OpenOptions {
         model: String::new(),
         vocabulary_digest: "06".repeat(32),
@@ -124,14 +124,14 @@ pub fn options(speculation: Speculation) -> OpenOptions {
     }
 }
 
-pub fn masked(ids: impl IntoIterator<Item = u32>) -> Masked<TokenIds> {
+pub(crate) fn masked(ids: impl IntoIterator<Item = u32>) -> Masked<TokenIds> {
     let vault = Vault::default();
     let prompt = vault.seal(Prompt::default()).unwrap();
     prompt.tokens(ids.into_iter().collect(), b"", &vault).unwrap()
 }
 
 /// Opens anything, and accepts every drafted id.
-pub fn agreeable(message: up::Kind) -> Option<Vec<Result<down::Kind, Status>>> {
+pub(crate) fn agreeable(message: up::Kind) -> Option<Vec<Result<down::Kind, Status>>> {
     match message {
         up::Kind::Open(open) => {
             let opened = Opened { version: 1, prompt_tokens: open.suffix.len() as u32, ..Opened::default() };
