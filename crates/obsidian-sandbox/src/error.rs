@@ -79,9 +79,12 @@ pub enum Refusal {
     /// The shield will not mask this much or this many.
     #[error(transparent)]
     Mask(#[from] obsidian_shield::MaskError),
-    /// The router found no tier, or its weights do not parse.
-    #[error("ROUTER {0}")]
-    Route(String),
+    /// The router found no tier.
+    #[error(transparent)]
+    Route(#[from] obsidian_router::RouteError),
+    /// The router's weights file does not parse.
+    #[error("the router refused its weights file: {0}")]
+    RouterWeights(String),
     /// The file is not a model this guest can run.
     #[error("the file is not a model this guest can run: {0}")]
     InvalidModel(String),

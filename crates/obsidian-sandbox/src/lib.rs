@@ -16,14 +16,16 @@ mod engine;
 mod error;
 mod function;
 mod pool;
+mod router;
 mod shield;
 mod state;
 mod wasi;
 mod weights;
 
-pub use drafter::{DraftSession, Drafter, ModelInfo};
+pub use drafter::{DraftSession, Drafter, ModelInfo, Startup};
 pub use engine::{EngineKind, EngineOptions, Engines};
 pub use error::{ComputeError, Refusal, SandboxError, WeightError};
 pub use pool::{ComputePool, ComputePoolOptions};
+pub use router::RouterSandbox;
 pub use shield::{SandboxRestorer, ShieldSandbox};
 pub use weights::{Progress, WeightFile, WeightStore};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_QUEUE};
@@ -40,6 +40,15 @@ pub struct ModelInfo {
     pub weights_digest: obsidian_registry::Digest,
 }
 
+/// How long the first start of a drafter took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Startup {
+    /// From the start of instantiation to the model being ready.
+    pub total: Duration,
+    /// The part that went into attaching the weights.
+    pub attach: Duration,
+}
+
 /// A model in a sandbox. Cloning gives another handle; the sandbox ends with the last handle or session.
 #[derive(Clone)]
 pub struct Drafter(Arc<Shared>);
@@ -48,6 +57,7 @@ pub struct Drafter(Arc<Shared>);
 struct Shared {
     name: String,
     info: ModelInfo,
+    startup: Startup,
     commands: SyncSender<Command>,
     status: Arc<Status>,
 }
@@ -78,13 +88,18 @@ impl Drafter {
         });
         let (commands, queue) = sync_channel(MAX_DRAFTER_QUEUE);
         let supervisor = Supervisor::new(engines, artifact, weights, Arc::clone(&status))?;
-        let info = supervisor.spawn(queue)?;
-        Ok(Self(Arc::new(Shared { name: artifact.name.clone(), info, commands, status })))
+        let (info, startup) = supervisor.spawn(queue)?;
+        Ok(Self(Arc::new(Shared { name: artifact.name.clone(), info, startup, commands, status })))
     }
 
     /// The model.
     pub fn info(&self) -> &ModelInfo {
         &self.0.info
+    }
+
+    /// How long the first start took.
+    pub fn startup(&self) -> Startup {
+        self.0.startup
     }
 
     /// Busy share of the sandbox over the last seconds, 0 to 1.

@@ -1,6 +1,7 @@
 //! One live drafter sandbox: the store, the guest and its sessions. Used by one thread.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use obsidian_types::{Message, Sampling, TokenId};
 use wasmtime::Store;
@@ -68,6 +69,13 @@ impl Instance {
         };
         let info = instance.call(|guest, store| guest.call_load(store))?;
         Ok((instance, info.map_err(refusal)?))
+    }
+
+    /// Time spent attaching weights.
+    pub(super) fn attach_time(&self) -> Duration {
+        let store = self.store.as_ref();
+        let attachments = store.and_then(|store| store.data().attachments.as_ref());
+        attachments.map_or(Duration::ZERO, Attachments::elapsed)
     }
 
     /// Sessions open.

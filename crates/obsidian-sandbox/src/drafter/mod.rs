@@ -9,4 +9,4 @@ mod handle;
 mod instance;
 mod supervisor;
 
-pub use handle::{DraftSession, Drafter, ModelInfo};
+pub use handle::{DraftSession, Drafter, ModelInfo, Startup};

@@ -9,7 +9,7 @@ use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::MAX_DRAFTER_BATCH;
 
 use super::actor::{Command, Shift, Work};
-use super::handle::{ModelInfo, Status};
+use super::handle::{ModelInfo, Startup, Status};
 use super::instance::{DrafterPre, GuestModelInfo, Instance};
 use crate::engine::{EngineKind, Engines};
 use crate::error::SandboxError;
@@ -48,16 +48,16 @@ impl Supervisor {
     }
 
     /// Starts the thread and waits for the first instance.
-    pub(super) fn spawn(self, queue: Receiver<Command>) -> Result<ModelInfo, SandboxError> {
+    pub(super) fn spawn(self, queue: Receiver<Command>) -> Result<(ModelInfo, Startup), SandboxError> {
         let (ready, first) = sync_channel(1);
         let lost = || SandboxError::Engine("the drafter's thread ended".to_owned());
         std::thread::Builder::new()
             .name("obsidian-drafter".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || match self.start() {
-                Ok((instance, info)) => {
+                Ok((instance, info, startup)) => {
                     // `spawn` waits for this.
-                    let _ = ready.send(Ok(self.describe(info)));
+                    let _ = ready.send(Ok((self.describe(info), startup)));
                     self.run(instance, &queue);
                 }
                 Err(error) => {
@@ -82,17 +82,19 @@ impl Supervisor {
         }
     }
 
-    fn start(&self) -> Result<(Instance, GuestModelInfo), SandboxError> {
+    fn start(&self) -> Result<(Instance, GuestModelInfo, Startup), SandboxError> {
         let start = Instant::now();
         let lane = self.engines.lane(EngineKind::Model);
-        let started = Instance::start(&self.name, lane, &self.guest, &self.weights)?;
-        let elapsed_us = start.elapsed().as_micros();
-        tracing::info!(guest = self.name, elapsed_us, "drafter sandbox started");
+        let (instance, info) = Instance::start(&self.name, lane, &self.guest, &self.weights)?;
+        let startup = Startup { total: start.elapsed(), attach: instance.attach_time() };
+        tracing::info!(guest = self.name, ?startup, "drafter sandbox started");
         self.status.alive.store(true, Ordering::Release);
-        Ok(started)
+        Ok((instance, info, startup))
     }
 
     fn run(self, first: Instance, queue: &Receiver<Command>) {
+        // However this thread ends, nobody may believe that the sandbox is there.
+        let _ended = Ended(&self.status);
         let mut instance = Some(first);
         let mut generation = 0;
         let mut next_session = 0;
@@ -116,7 +118,6 @@ impl Supervisor {
             }
             self.status.busy.set(false, Instant::now());
         }
-        self.status.alive.store(false, Ordering::Release);
     }
 
     fn refuse(&self, works: Vec<Work>) {
@@ -128,7 +129,7 @@ impl Supervisor {
     fn restart(&self, retry: &mut Retry) -> Option<Instance> {
         metrics::counter!("obsidian_sandbox_restarts_total", "guest" => self.name.clone()).increment(1);
         match self.start() {
-            Ok((instance, _)) => {
+            Ok((instance, ..)) => {
                 self.status.restarts.fetch_add(1, Ordering::Relaxed);
                 Some(instance)
             }
@@ -138,6 +139,14 @@ impl Supervisor {
                 None
             }
         }
+    }
+}
+
+struct Ended<'status>(&'status Status);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.alive.store(false, Ordering::Release);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use obsidian_types::limits::MAX_WEIGHT_REGIONS;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
@@ -46,11 +47,17 @@ pub(crate) struct Attachments {
     regions: Vec<Range<usize>>,
     /// A mapping failed half-way; see [`Attachments::is_broken`].
     broken: bool,
+    elapsed: Duration,
 }
 
 impl Attachments {
     pub(crate) fn new(file: WeightFile) -> Self {
-        Self { file, regions: Vec::new(), broken: false }
+        Self { file, regions: Vec::new(), broken: false, elapsed: Duration::ZERO }
+    }
+
+    /// Time spent attaching, all regions together.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed
     }
 
     /// Whether an overlay failed in a way that may have left a hole in the linear memory.
@@ -84,6 +91,7 @@ fn attach(
     mut store: StoreContextMut<'_, State>,
     (offset, length, first, last): AttachParameters,
 ) -> wasmtime::Result<Result<(), AttachError>> {
+    let start = Instant::now();
     // Both anchors were checked by wasmtime to lie in the memory of this call, and a linear memory is one
     // contiguous piece, so all between them lies in it too.
     let first = first.as_le_slice(&store).as_ptr_range();
@@ -98,6 +106,7 @@ fn attach(
     let overlaid = overlay(&region, offset, &attachments.file);
     if let Some(attachments) = store.data_mut().attachments.as_mut() {
         attachments.broken |= overlaid.is_err();
+        attachments.elapsed += start.elapsed();
         attachments.regions.push(region.whole);
     }
     // A trap: after it neither the guest nor the host touches this memory again.

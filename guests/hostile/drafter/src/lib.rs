@@ -2,7 +2,7 @@
 //!
 //! `load` attaches the whole weight file and obeys its first eight bytes (`TRAPLOAD`, `BADMODEL`). `render` takes the
 //! last message as a command: those of [`misbehave`], `attach …` (attacks on the weight mapping, see [`attack`]),
-//! `peek`, `dirty` and `touch` (weights), `calls` (draft calls so far, largest batch). The next token of a session is
+//! `peek`, `dirty` and `touch` (weights), `busy` (a while of work), `calls` (draft calls so far, largest batch). The next token of a session is
 //! a hash of its tokens and seed, so a batch can be compared with single steps. Feeding [`TRAP_TOKEN`] or
 //! [`LOOP_TOKEN`] makes the next draft trap or loop.
 
@@ -74,6 +74,7 @@ impl Guest for Hostile {
                 region.write(0, 0xAA);
                 Ok(vec![u32::from(region.read(0))])
             }
+            "busy" => Ok(vec![(0..50_000_000_u32).fold(0, |sum, step| std::hint::black_box(sum) ^ step)]),
             "touch" => Ok(vec![region.touch()]),
             "calls" => Ok(KEPT.with(|kept| vec![kept.calls.get(), kept.largest_batch.get()])),
             "refuse" => Err(ModelError::Template(command)),
@@ -115,7 +116,7 @@ fn misbehave(command: &str) {
         "allocate" => {
             let mut hoard = Vec::new();
             loop {
-                hoard.push(vec![1_u8; 1 << 20]);
+                hoard.push(Vec::<u8>::with_capacity(1 << 20));
                 std::hint::black_box(&hoard);
             }
         }

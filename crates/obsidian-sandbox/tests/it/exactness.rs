@@ -1,0 +1,142 @@
+//! One arithmetic: the shipped models compute the same bits natively and in the sandbox.
+
+use std::path::PathBuf;
+
+use obsidian_model::{ChatMessage, KvCache, Lane, Model, Sampler, Wanted, Workspace};
+use obsidian_sandbox::{Drafter, WeightFile};
+use obsidian_types::{Message, Role, Sampling};
+
+use crate::{block_on, engines};
+
+const PROMPTS: [&str; 3] = [
+    "Hello!",
+    "Classify the intent: my parcel PII_EMAIL_7K3QX9 has not arrived, where is it?",
+    "Extract name and city as JSON: Ada Lovelace moved to London in 1835 and lived at St James's Square.",
+];
+
+fn shipped() -> [PathBuf; 2] {
+    let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    ["obsidian-draft.gguf", "obsidian-target.gguf"].map(|name| models.join(name))
+}
+
+fn start(path: &PathBuf) -> (Drafter, Model) {
+    let weights = WeightFile::open(path, None).expect("a shipped model");
+    let artifact = obsidian_guests::drafter().expect("embedded");
+    let drafter = Drafter::start(engines(), &artifact, weights).expect("a drafter");
+    (drafter, Model::open(path).expect("a shipped model"))
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+fn last_logits(model: &Model, cache: &mut KvCache, workspace: &mut Workspace, ids: &[u32]) -> Vec<f32> {
+    let mut lanes = [Lane { cache, ids, wanted: Wanted::Last }];
+    let logits = model.forward(&mut lanes, workspace).expect("a forward pass");
+    logits.lane(0).last().to_vec()
+}
+
+#[test]
+fn rendering_is_the_same() {
+    for path in shipped() {
+        let (drafter, model) = start(&path);
+        for prompt in PROMPTS {
+            let native = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let message = Message { role: Role::User, content: prompt.into() };
+            let sandboxed = block_on(drafter.render(&[message])).expect("rendered");
+            assert_eq!(sandboxed, native);
+            let bytes = block_on(drafter.detokenize(&native)).expect("bytes");
+            assert_eq!(bytes, model.tokenizer().decode(&native).expect("bytes"));
+        }
+        assert_eq!(drafter.info().vocabulary_digest, model.info().vocabulary_digest);
+        assert_eq!(drafter.info().numerics_id, model.info().numerics_id);
+    }
+}
+
+#[test]
+fn logits_are_the_same_bits() {
+    for path in shipped() {
+        let (drafter, model) = start(&path);
+        let mut workspace = Workspace::new();
+        for prompt in PROMPTS {
+            let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let mut cache = model.new_cache();
+            block_on(async {
+                let mut session = drafter.open(greedy()).await.expect("a session");
+                // The whole prompt at once, then token by token.
+                let native = last_logits(&model, &mut cache, &mut workspace, &ids);
+                session.feed(&ids).await.expect("fed");
+                assert_eq!(bits(&session.logits().await.expect("logits")), bits(&native));
+                for id in ids.iter().rev().take(6) {
+                    let native = last_logits(&model, &mut cache, &mut workspace, &[*id]);
+                    session.feed(&[*id]).await.expect("fed");
+                    assert_eq!(bits(&session.logits().await.expect("logits")), bits(&native));
+                }
+                // After a rollback the bits must not remember what was rolled back.
+                let kept = ids.len() as u32;
+                cache.truncate(kept).expect("shorter");
+                session.truncate(kept).await.expect("shorter");
+                let native = last_logits(&model, &mut cache, &mut workspace, &ids[..2]);
+                session.feed(&ids[..2]).await.expect("fed");
+                assert_eq!(bits(&session.logits().await.expect("logits")), bits(&native));
+            });
+        }
+    }
+}
+
+fn greedy() -> Sampling {
+    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, choice: 0 }
+}
+
+/// Continues a prompt natively, one token at a time.
+fn continue_natively(model: &Model, sampling: Sampling, ids: &[u32], window: usize) -> Vec<u32> {
+    let Sampling { temperature, top_k, top_p, seed, choice } = sampling;
+    let mut sampler = Sampler::new(obsidian_model::Sampling { temperature, top_k, top_p, seed, choice });
+    let (mut cache, mut workspace) = (model.new_cache(), Workspace::new());
+    let mut drafted: Vec<u32> = Vec::new();
+    let mut fresh = ids.to_vec();
+    while drafted.len() < window {
+        let logits = last_logits(model, &mut cache, &mut workspace, &fresh);
+        let next = sampler.pick(&logits, (ids.len() + drafted.len()) as u32);
+        drafted.push(next);
+        fresh = vec![next];
+        if model.info().end_ids.contains(&next) {
+            break;
+        }
+    }
+    drafted
+}
+
+#[test]
+fn drafts_of_a_batch_are_those_of_native_single_runs() {
+    let [path, _] = shipped();
+    let (drafter, model) = start(&path);
+    let cases: Vec<(Vec<u32>, Sampling)> = (0..6)
+        .map(|index| {
+            let prompt = PROMPTS[index % PROMPTS.len()];
+            let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let temperature = [0.0, 0.8, 1.2][index / 2];
+            (ids, Sampling { temperature, top_p: 0.95, seed: index as u64, ..greedy() })
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for (index, (ids, sampling)) in cases.iter().cloned().enumerate() {
+            let drafter = drafter.clone();
+            tasks.spawn(async move {
+                let mut session = drafter.open(sampling).await.expect("a session");
+                session.feed(&ids).await.expect("fed");
+                let mut drafted = session.draft(5).await.expect("drafted");
+                drafted.extend(session.draft(7).await.expect("drafted"));
+                (index, drafted)
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            let (index, drafted) = done.expect("no panic");
+            let (ids, sampling) = &cases[index];
+            let native = continue_natively(&model, *sampling, ids, drafted.len());
+            assert_eq!(drafted[..native.len()], native, "case {index}");
+        }
+    });
+}
