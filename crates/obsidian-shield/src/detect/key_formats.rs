@@ -128,7 +128,10 @@ fn look_at_format(scan: &mut Scan<'_>, word: usize, format: &Format) {
         Alphabet::Path => byte.is_ascii_alphanumeric() || b"_-./".contains(&byte),
     };
     let end = run_end(text, body, ANY, belongs);
-    scan.key_end = scan.key_end.max(end);
+    // A long run is read once; in a short one another format may start.
+    if end - body > 256 {
+        scan.key_end = end;
+    }
     let length = end - body;
     let is_whole = format.most == ANY || (length <= format.most && !at(text, end).is_ascii_alphanumeric());
     let key = &text[body..end];
@@ -138,6 +141,7 @@ fn look_at_format(scan: &mut Scan<'_>, word: usize, format: &Format) {
         && entropy_millibits(key) >= 2_500;
     let is_upper = format.alphabet == Alphabet::Upper && entropy_millibits(key) >= 2_000;
     if length >= format.least && is_whole && (is_random || is_upper) {
+        scan.key_end = end;
         scan.add(Kind::Secret, word..end);
     }
 }

@@ -184,10 +184,11 @@ fn is_north_american(cluster: &Cluster, area: usize) -> bool {
         && cluster.digits().get(start + 3).is_some_and(|&digit| digit >= 2)
 }
 
-/// Mobile numbers that are written without any space: France and Germany and the United Kingdom.
+/// Mobile numbers as they are written without any space: France, the United Kingdom, Germany, Japan, the
+/// Philippines, Indonesia.
 fn is_mobile(digits: &[u8]) -> bool {
     match (digits.len(), digits[0], digits[1]) {
-        (10, 0, 6 | 7) | (11, 0, 7) => true,
+        (10, 0, 6 | 7) | (11, 0, 7..=9) | (12, 0, 8) => true,
         (11 | 12, 0, 1) => matches!(digits[2], 5..=7),
         _ => false,
     }
