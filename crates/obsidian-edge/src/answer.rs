@@ -79,7 +79,7 @@ impl Answer {
     }
 
     /// Waits for room in the channel: a slow client slows its own pipeline down and nothing else.
-    async fn event(&self, event: Event) -> Result<(), Fault> {
+    async fn event(&mut self, event: Event) -> Result<(), Fault> {
         let patience = Duration::from_millis(STREAM_STALL_MS);
         match tokio::time::timeout(patience, self.events.send(event)).await {
             Ok(Ok(())) => Ok(()),

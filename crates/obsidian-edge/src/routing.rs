@@ -126,8 +126,13 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
         _ => (false, pop.hub_facts().map_or(0, |facts| facts.context_length)),
     };
     let hub_usable = hub_ready && scope.allows_hub();
+    let edge_context = pop.parts.drafter.info().context_length;
+    // An estimate must not take the last tier away: whether the prompt fits is decided on its tokens, in
+    // [`fit`].
+    let widest = if hub_usable { edge_context.max(hub_context) } else { edge_context };
+    let prompt_tokens = small(tokens).min(widest.saturating_sub(1));
     Surroundings {
-        prompt_tokens: small(tokens),
+        prompt_tokens,
         max_tokens: request.max_tokens,
         turns: small(turns),
         masked_values: small(shielded.vault.len()),
@@ -140,7 +145,7 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
         edge_allowed: scope.asked != Some(Tier::Hub) || !hub_ready,
         hub_allowed: scope.allows_hub(),
         core_allowed: false,
-        edge_context: pop.parts.drafter.info().context_length,
+        edge_context,
         hub_context,
     }
 }

@@ -174,8 +174,9 @@ impl<'a> Run<'a> {
         sequence
     }
 
-    /// Prompt and answer so far, sealed for the hub.
-    async fn sealed(&self) -> Result<Masked<TokenIds>, Fault> {
+    /// Prompt and answer so far, sealed for the hub. (`&mut`, because a shared reference to what holds a
+    /// sandbox cannot cross an await point.)
+    async fn sealed(&mut self) -> Result<Masked<TokenIds>, Fault> {
         if self.emitted.is_empty() {
             return Ok(self.prompt.clone());
         }
@@ -183,7 +184,7 @@ impl<'a> Run<'a> {
     }
 
     /// A draft session that holds the sequence so far, not yet computed.
-    async fn session(&self) -> Result<DraftSession, SandboxError> {
+    async fn session(&mut self) -> Result<DraftSession, SandboxError> {
         let mut patience = Patience::new();
         let mut session = loop {
             match self.pop.parts.drafter.open(self.sampling).await {
