@@ -61,42 +61,45 @@ fn multiply_one(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
     let blocks = inputs.blocks();
     let rows: &[Block] = weights.as_chunks().0;
     let values = inputs.biased().as_chunks::<BLOCK>().0;
-    let mut quads = outputs.chunks_exact_mut(4);
-    for (outputs, rows) in quads.by_ref().zip(rows.chunks_exact(4 * blocks)) {
-        outputs.copy_from_slice(&four_rows(
-            [0, 1, 2, 3].map(|row| &rows[row * blocks..][..blocks]),
-            values,
-            inputs.scales(0),
-        ));
-    }
-    let rest = quads.into_remainder();
-    let count = rest.len();
-    if count > 0 {
-        let rows = &rows[rows.len() - count * blocks..];
-        let row = |index: usize| &rows[index.min(count - 1) * blocks..][..blocks];
-        let products = four_rows([row(0), row(1), row(2), row(3)], values, inputs.scales(0));
-        rest.copy_from_slice(&products[..count]);
+    let scales = inputs.scales(0);
+    let count = outputs.len();
+    for (quad, outputs) in outputs.chunks_mut(TILE).enumerate() {
+        // A tile that would stick out repeats the last row.
+        let row = |index: usize| &rows[(quad * TILE + index).min(count - 1) * blocks..][..blocks];
+        let products = four_rows(row(0), row(1), row(2), row(3), values, scales);
+        outputs.copy_from_slice(&products[..outputs.len()]);
     }
 }
 
 /// The products of four weight rows with one input row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn four_rows(rows: [&[Block]; 4], values: &[[u8; BLOCK]], scales: &[f32]) -> [f32; 4] {
+fn four_rows(
+    a: &[Block],
+    b: &[Block],
+    c: &[Block],
+    d: &[Block],
+    values: &[[u8; BLOCK]],
+    scales: &[f32],
+) -> [f32; TILE] {
     let mut sums = _mm512_setzero_ps();
     let spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    let first = rows[0].iter().zip(rows[1]).zip(rows[2].iter().zip(rows[3]));
-    for (((a, b), (c, d)), (values, scale)) in first.zip(values.iter().zip(scales)) {
+    for (((a, b), (c, d)), (values, scale)) in a.iter().zip(b).zip(c.iter().zip(d)).zip(values.iter().zip(scales)) {
         // SAFETY: `values` has 32 bytes; unaligned loads are allowed.
         let values = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) });
         let (upper, lower) = (two_rows(a, b, values), two_rows(c, d, values));
         let first_halves = _mm512_shuffle_i64x2::<0b10_00_10_00>(upper, lower);
         let second_halves = _mm512_shuffle_i64x2::<0b11_01_11_01>(upper, lower);
         let integers = _mm512_cvtepi32_ps(_mm512_add_epi32(first_halves, second_halves));
-        let scales = _mm_mul_ps(four_scales([a, b, c, d]), _mm_set1_ps(*scale));
+        let scales = _mm_mul_ps(four_scales(a, b, c, d), _mm_set1_ps(*scale));
         let scales = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(scales));
         sums = _mm512_add_ps(sums, _mm512_mul_ps(integers, scales));
     }
-    fold(sums)
+    let first_of_quarters = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+    let folded = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_quarters, fold(sums)));
+    let mut products = [0.0; TILE];
+    // SAFETY: `products` has room for 4 floats; unaligned stores are allowed.
+    unsafe { _mm_storeu_ps(products.as_mut_ptr(), folded) };
+    products
 }
 
 /// Per row eight sums of four products each.
@@ -114,22 +117,30 @@ fn two_rows(first: &Block, second: &Block, values: __m512i) -> __m512i {
 
 /// The four scales as [`half::to_f32`] reads them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn four_scales(blocks: [&Block; 4]) -> __m128 {
-    let bits = blocks.map(|block| i32::from(u16::from_le_bytes([block[0], block[1]])) << 16);
-    let bits = _mm_set_epi32(bits[3], bits[2], bits[1], bits[0]);
+fn four_scales(a: &Block, b: &Block, c: &Block, d: &Block) -> __m128 {
+    // SAFETY: a block begins with two bytes of scale.
+    let bits = unsafe {
+        let bits = _mm_cvtsi32_si128(i32::from(a.as_ptr().cast::<u16>().read_unaligned()));
+        let bits = _mm_insert_epi16::<1>(bits, i32::from(b.as_ptr().cast::<u16>().read_unaligned()));
+        let bits = _mm_insert_epi16::<2>(bits, i32::from(c.as_ptr().cast::<u16>().read_unaligned()));
+        _mm_insert_epi16::<3>(bits, i32::from(d.as_ptr().cast::<u16>().read_unaligned()))
+    };
+    let bits = _mm_unpacklo_epi16(_mm_setzero_si128(), bits);
     // The arithmetic shift fills with the sign; the mask leaves sign, exponent and fraction.
     let bits = _mm_and_si128(_mm_srai_epi32::<3>(bits), _mm_set1_epi32(0x8fff_e000_u32 as i32));
     _mm_mul_ps(_mm_castsi128_ps(bits), _mm_set1_ps(half::TWO_TO_112))
 }
 
-/// The four f32 lanes of each quarter, summed in the fixed order.
+/// The four f32 lanes of each quarter, summed in the fixed order: the sum stands in all four.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn fold(sums: __m512) -> [f32; 4] {
-    let mut lanes = [0.0; 16];
-    // SAFETY: `lanes` has room for 16 floats; unaligned stores are allowed.
-    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
-    [0, 4, 8, 12].map(|at| (lanes[at] + lanes[at + 1]) + (lanes[at + 2] + lanes[at + 3]))
+fn fold(sums: __m512) -> __m512 {
+    // Sums of two are the same in either order, so every lane holds (s0 + s1) + (s2 + s3).
+    let pairs = _mm512_add_ps(sums, _mm512_permute_ps::<0b10_11_00_01>(sums));
+    _mm512_add_ps(pairs, _mm512_permute_ps::<0b01_00_11_10>(pairs))
 }
+
+/// Weight rows that [`tile`] takes at once.
+const TILE: usize = 4;
 
 /// Several input rows, four side by side in a register, up to sixteen per pass over the weights.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -151,54 +162,82 @@ fn multiply_many(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn some_quads<const COUNT: usize>(weights: &[u8], inputs: &QuantisedRows, first: usize, outputs: &mut [f32]) {
     let blocks = inputs.blocks();
-    let quads: [_; COUNT] = std::array::from_fn(|index| inputs.quad(first + index));
-    let values = quads.map(|(values, _)| values.as_chunks::<{ BLOCK * QUAD }>().0);
-    let scales = quads.map(|(_, scales)| scales.as_chunks::<{ 4 * QUAD }>().0);
-    assert!(values.iter().all(|values| values.len() == blocks) && scales.iter().all(|scales| scales.len() == blocks));
-    let rows: &[Block] = weights.as_chunks().0;
-    let count = rows.len() / blocks;
-    for (row, weights) in rows.chunks_exact(blocks).enumerate() {
-        let sums = row_and_quads(weights, values, scales);
-        for (index, sums) in sums.into_iter().enumerate() {
-            for (lane, product) in fold(sums).into_iter().enumerate() {
-                let input = (first + index) * QUAD + lane;
-                if input < inputs.rows() {
-                    outputs[input * count + row] = product;
-                }
+    let mut values = [std::ptr::null(); COUNT];
+    let mut scales = [std::ptr::null(); COUNT];
+    for quad in 0..COUNT {
+        let (quad_values, quad_scales) = inputs.quad(first + quad);
+        assert!(quad_values.len() == blocks * BLOCK * QUAD && quad_scales.len() == blocks * 4 * QUAD);
+        (values[quad], scales[quad]) = (quad_values.as_ptr(), quad_scales.as_ptr());
+    }
+    let width = blocks * BLOCK_BYTES;
+    let count = weights.len() / width;
+    for row in (0..count).step_by(TILE) {
+        // A tile that would stick out repeats the last row.
+        let mut rows = [std::ptr::null(); TILE];
+        for (index, pointer) in rows.iter_mut().enumerate() {
+            *pointer = weights[(row + index).min(count - 1) * width..][..width].as_ptr();
+        }
+        // SAFETY: the sizes of what the pointers point to were checked just now.
+        let sums = unsafe { tile::<COUNT>(rows, blocks, values, scales) };
+        let whole = (count - row).min(TILE);
+        for quad in 0..COUNT {
+            let mut products = [0.0_f32; 16];
+            let sums = side_by_side([sums[0][quad], sums[1][quad], sums[2][quad], sums[3][quad]]);
+            // SAFETY: `products` has room for 16 floats; unaligned stores are allowed.
+            unsafe { _mm512_storeu_ps(products.as_mut_ptr(), sums) };
+            for lane in 0..QUAD.min(inputs.rows() - (first + quad) * QUAD) {
+                let at = ((first + quad) * QUAD + lane) * count + row;
+                outputs[at..at + whole].copy_from_slice(&products[lane * TILE..][..whole]);
             }
         }
     }
 }
 
-/// One weight row against `COUNT` × 4 input rows.
+/// Folds the sums of four weight rows: quarter `i` of the result has input `i`'s products with each.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn row_and_quads<const COUNT: usize>(
-    weights: &[Block],
-    values: [&[[u8; BLOCK * QUAD]]; COUNT],
-    scales: [&[[f32; 4 * QUAD]]; COUNT],
-) -> [__m512; COUNT] {
-    let mut sums = [_mm512_setzero_ps(); COUNT];
+fn side_by_side(sums: [__m512; TILE]) -> __m512 {
+    let upper = _mm512_mask_blend_ps(0x2222, fold(sums[0]), fold(sums[1]));
+    let lower = _mm512_mask_blend_ps(0x8888, fold(sums[2]), fold(sums[3]));
+    _mm512_mask_blend_ps(0xcccc, upper, lower)
+}
+
+/// Four weight rows against `COUNT` × 4 input rows; one f32 lane vector for each pair.
+///
+/// # Safety
+/// For `blocks` blocks each: `rows` point to Q8_0 blocks, `values` and `scales` to quads.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const COUNT: usize>(
+    rows: [*const u8; TILE],
+    blocks: usize,
+    values: [*const u8; COUNT],
+    scales: [*const f32; COUNT],
+) -> [[__m512; COUNT]; TILE] {
+    let mut sums = [[_mm512_setzero_ps(); COUNT]; TILE];
     let (smallest, bias) = (_mm512_set1_epi8(-127), _mm512_set1_epi8(-128));
-    for (index, block) in weights.iter().enumerate() {
-        // SAFETY: the block has 34 bytes: 16 after the scale and 16 more; unaligned loads are allowed.
-        let (first, second) =
-            unsafe { (_mm_loadu_si128(block.as_ptr().add(2).cast()), _mm_loadu_si128(block.as_ptr().add(18).cast())) };
-        let first = _mm512_max_epi8(_mm512_broadcast_i32x4(first), smallest);
-        let second = _mm512_max_epi8(_mm512_broadcast_i32x4(second), smallest);
-        let excess = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), bias, first), bias, second);
-        let start = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
-        let scale = _mm512_set1_ps(half::to_f32(u16::from_le_bytes([block[0], block[1]])));
-        for quad in 0..COUNT {
-            let (values, scales) = (&values[quad][index], &scales[quad][index]);
-            // SAFETY: 128 bytes of values and 16 floats of scales; unaligned loads are allowed.
-            let (values, input_scales) = unsafe {
-                let second = values.as_ptr().add(64).cast();
-                let values = (_mm512_loadu_si512(values.as_ptr().cast()), _mm512_loadu_si512(second));
-                (values, _mm512_loadu_ps(scales.as_ptr()))
+    for index in 0..blocks {
+        for row in 0..TILE {
+            // SAFETY: a block has 34 bytes: the scale, 16 bytes and 16 more; unaligned loads are allowed.
+            let (bits, first, second) = unsafe {
+                let block = rows[row].add(index * BLOCK_BYTES);
+                let bits = block.cast::<u16>().read_unaligned();
+                (bits, _mm_loadu_si128(block.add(2).cast()), _mm_loadu_si128(block.add(18).cast()))
             };
-            let integers = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, values.0, first), values.1, second);
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), _mm512_mul_ps(scale, input_scales));
-            sums[quad] = _mm512_add_ps(sums[quad], scaled);
+            let first = _mm512_max_epi8(_mm512_broadcast_i32x4(first), smallest);
+            let second = _mm512_max_epi8(_mm512_broadcast_i32x4(second), smallest);
+            let excess = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), bias, first), bias, second);
+            let start = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
+            let scale = _mm512_set1_ps(half::to_f32(bits));
+            for quad in 0..COUNT {
+                // SAFETY: a quad's block has 128 bytes of values and 16 floats of scales.
+                let (left, right, input_scales) = unsafe {
+                    let block = values[quad].add(index * BLOCK * QUAD);
+                    let scales = _mm512_loadu_ps(scales[quad].add(index * 4 * QUAD));
+                    (_mm512_loadu_si512(block.cast()), _mm512_loadu_si512(block.add(64).cast()), scales)
+                };
+                let integers = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, left, first), right, second);
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), _mm512_mul_ps(scale, input_scales));
+                sums[row][quad] = _mm512_add_ps(sums[row][quad], scaled);
+            }
         }
     }
     sums
