@@ -4,6 +4,7 @@ use obsidian_hub::{Hub, HubConfig};
 use obsidian_model::Model;
 use obsidian_types::Speculation;
 use obsidian_wire::LinkError;
+use tokio::task::JoinSet;
 
 use crate::support::{PATIENCE, Site, alone, masked, options, random_model, shipped};
 
@@ -69,13 +70,14 @@ async fn shutdown_lets_streams_finish() {
     (long.max_tokens, long.end_ids) = (1_000, Vec::new());
     let mut stream = link.open(&masked(&[20, 21, 22]), long).await.unwrap();
     let mut ids = stream.next().await.unwrap().unwrap().ids.len();
-    let shutdown = tokio::spawn(hub.shutdown());
+    let mut shutdown = JoinSet::new();
+    shutdown.spawn(hub.shutdown());
     while let Some(batch) = stream.next().await.unwrap() {
         ids += batch.ids.len();
     }
     assert_eq!(ids, 1_000);
     drop(stream);
-    tokio::time::timeout(PATIENCE, shutdown).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, shutdown.join_all()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
