@@ -16,7 +16,28 @@ use crate::mask::gaps;
 use crate::occurrences::Occurrences;
 use crate::vault::Vault;
 
-/// Something without personal data in it. Only this crate can make one.
+/// Something without personal data in it. Only this crate can make one, by [`Vault::seal`] and
+/// [`Masked::tokens`].
+///
+/// ```
+/// use obsidian_shield::{Prompt, ShieldKey, mask};
+/// use obsidian_types::{Message, Role};
+///
+/// let key = ShieldKey::derive(&[7; 32], "conversation");
+/// let masked = mask(&["Write to alice@example.com".to_owned()], &key)?;
+/// let message = |content: &str| Message { role: Role::User, content: content.into() };
+/// let prompt = Prompt { messages: vec![message(&masked.fields[0])], ..Prompt::default() };
+/// assert!(masked.vault.seal(prompt).is_ok());
+/// let raw = Prompt { messages: vec![message("Write to alice@example.com")], ..Prompt::default() };
+/// assert!(masked.vault.seal(raw).is_err());
+/// # Ok::<(), obsidian_shield::MaskError>(())
+/// ```
+///
+/// There is no other way:
+///
+/// ```compile_fail,E0423
+/// let forged = obsidian_shield::Masked(obsidian_shield::Prompt::default());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Masked<T>(T);
 

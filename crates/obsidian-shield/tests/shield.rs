@@ -262,7 +262,7 @@ fn hostile_text() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-    /// The body of the sanitiser's fuzz target: every promise at once, for any fields.
+    /// The body of a fuzz target: every promise at once, for any fields.
     #[test]
     fn every_promise_holds(texts in prop::collection::vec(hostile_text(), 1..4)) {
         let masked = mask(&texts, &key()).unwrap();
