@@ -18,7 +18,6 @@ use crate::telemetry;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A stream whose prefix has been asked for.
-#[derive(Debug)]
 pub(crate) struct Waiting {
     request: Request,
     since: Instant,

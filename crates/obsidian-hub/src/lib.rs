@@ -22,7 +22,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use obsidian_types::limits::{MAX_HUB_QUEUE, MAX_HUB_SESSIONS, SHUTDOWN_GRACE_MS};
+use obsidian_types::limits::{HUB_IDLE_MS, MAX_HUB_QUEUE, MAX_HUB_SESSIONS, SHUTDOWN_GRACE_MS};
 use obsidian_wire::{ServerTls, Serving};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -105,6 +105,7 @@ impl Hub {
             prefixes: Default::default(),
             kv_budget_bytes: config.kv_budget_bytes,
             max_sessions,
+            patience: Duration::from_millis(HUB_IDLE_MS),
             load: load.clone(),
             pass: 0,
         };

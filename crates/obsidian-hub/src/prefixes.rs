@@ -8,7 +8,6 @@ use obsidian_wire::prefix::{BLOCK_TOKENS, Link, PrefixChain};
 use crate::engine::CacheId;
 
 /// One finished sequence.
-#[derive(Debug)]
 struct Entry {
     ids: Vec<TokenId>,
     links: Vec<Link>,
@@ -17,7 +16,7 @@ struct Entry {
 }
 
 /// All finished sequences. Holds numbers of caches only; the caller closes what this gives back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Prefixes {
     /// By time of storing, so the first is the oldest.
     entries: BTreeMap<u64, Entry>,

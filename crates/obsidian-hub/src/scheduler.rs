@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use obsidian_types::TokenId;
-use obsidian_types::limits::{HUB_IDLE_MS, MAX_HUB_QUEUE, MAX_PREFILL_TOKENS};
+use obsidian_types::limits::{MAX_HUB_QUEUE, MAX_PREFILL_TOKENS};
 use obsidian_wire::{Code, Refusal, proto};
 use tracing::error;
 
@@ -30,8 +30,7 @@ const MIN_PREFILL_SHARE: usize = 16;
 /// How often streams are checked for a POP that went silent while nothing is computed.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// What the streams tell the scheduler.
-#[derive(Debug)]
+/// What the streams tell the scheduler. No `Debug`: it carries ids.
 pub(crate) enum Command {
     /// A stream asks to be opened.
     Open(Box<Request>),
@@ -64,6 +63,8 @@ pub(crate) struct Scheduler {
     pub(crate) prefixes: Prefixes,
     pub(crate) kv_budget_bytes: u64,
     pub(crate) max_sessions: usize,
+    /// How long a POP may be silent.
+    pub(crate) patience: Duration,
     pub(crate) load: Arc<Load>,
     pub(crate) pass: u64,
 }
@@ -230,7 +231,7 @@ impl Scheduler {
 
     /// Ends the streams whose POP hung up, or said and read nothing for too long.
     fn retire_silent(&mut self) {
-        let patience = Duration::from_millis(HUB_IDLE_MS);
+        let patience = self.patience;
         let idle = Refusal::new(Code::Idle, "the stream was idle for too long: open another");
         let streams = self.sessions.iter().map(|session| (session.number, &session.reply, session.touched));
         let waiting = self.waiting.iter().map(|(number, waiting)| (*number, waiting.reply(), waiting.since()));
@@ -281,3 +282,6 @@ impl Scheduler {
 fn planned(sessions: &[Session]) -> impl Iterator<Item = &Session> {
     sessions.iter().filter(|session| !session.lane.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

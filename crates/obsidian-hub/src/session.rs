@@ -39,7 +39,6 @@ impl Drop for Reply {
 }
 
 /// A stream that asks to be opened; everything in it is validated except against the present load.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) number: u64,
     pub(crate) reply: Reply,
@@ -65,8 +64,7 @@ pub(crate) enum Work {
     Emit(usize),
 }
 
-/// A stream that is open.
-#[derive(Debug)]
+/// A stream that is open. No `Debug`: its ids are somebody's prompt.
 pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) reply: Reply,

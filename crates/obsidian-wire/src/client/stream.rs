@@ -22,8 +22,8 @@ const GRPC_FRAME_BYTES: usize = 5;
 /// Messages waiting to be sent; the protocol is lock-step, so it never holds more than two.
 const OUTGOING: usize = 4;
 
-/// The hub's answer to one draft window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The hub's answer to one draft window. `Debug` does not show the id.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// How many of the drafted ids the hub emitted, from the first on.
     pub accepted: u32,
@@ -40,13 +40,26 @@ impl Verdict {
     }
 }
 
-/// Ids that the hub decoded alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl std::fmt::Debug for Verdict {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let more = usize::from(self.next.is_some());
+        write!(formatter, "Verdict({} accepted, {more} more, finish {:?})", self.accepted, self.finish)
+    }
+}
+
+/// Ids that the hub decoded alone. `Debug` shows how many.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
     /// In order; empty only with `finish`.
     pub ids: Vec<TokenId>,
     /// Set when the answer is over.
     pub finish: Option<FinishReason>,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Batch({} ids, finish {:?})", self.ids.len(), self.finish)
+    }
 }
 
 /// What [`super::HubLink::open`] hands over.
