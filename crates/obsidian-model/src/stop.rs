@@ -1,6 +1,6 @@
 //! Finds stop strings in a stream of bytes, however it is cut into chunks.
 
-/// Cuts a stream before the first stop string that occurs in it.
+/// Cuts a stream before the stop string that is the first to be complete.
 ///
 /// Holds back no more bytes than the longest stop string, and releases them as soon as they cannot be
 /// part of one.
@@ -25,7 +25,13 @@ impl StopMatcher {
             return Vec::new();
         }
         self.held.extend(chunk);
-        let found = (0..self.held.len()).find(|at| self.stops.iter().any(|stop| self.held[*at..].starts_with(stop)));
+        // The string that is complete first counts, as if bytes came one at a time; of several that end
+        // together, the longest.
+        let ending = |end: usize| {
+            let found = self.stops.iter().filter(|stop| self.held[..end].ends_with(stop));
+            found.map(|stop| end - stop.len()).min()
+        };
+        let found = (1..=self.held.len()).find_map(ending);
         if let Some(at) = found {
             self.stopped = true;
             self.held.truncate(at);
@@ -78,10 +84,8 @@ mod tests {
             stops in proptest::collection::vec("[ab]{1,4}", 0..3),
             cuts in proptest::collection::vec(1_usize..5, 1..30),
         ) {
-            let expected = match (0..text.len()).find(|at| stops.iter().any(|stop| text[*at..].starts_with(stop.as_str()))) {
-                Some(at) => &text[..at],
-                None => &text,
-            };
+            let ending = |end: usize| stops.iter().filter(|stop| text[..end].ends_with(stop.as_str())).map(|stop| end - stop.len()).min();
+            let expected = &text[..(1..=text.len()).find_map(ending).unwrap_or(text.len())];
             let mut matcher = StopMatcher::new(&stops);
             let mut out = Vec::new();
             let mut rest = text.as_bytes();

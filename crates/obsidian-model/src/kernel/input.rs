@@ -3,6 +3,7 @@
 use super::{BLOCK, BLOCK_BYTES, Kernel};
 
 /// Rows that [`QuantisedRows::quad`] puts side by side.
+#[cfg(target_arch = "x86_64")]
 pub(super) const QUAD: usize = 4;
 
 /// Rows of activations, quantised per block of 32.
@@ -17,7 +18,9 @@ pub(crate) struct QuantisedRows {
     values: Vec<i8>,
     scales: Vec<f32>,
     /// The values again, in the form of the kernel they were set for.
+    #[cfg(any(target_arch = "x86_64", target_family = "wasm"))]
     packed: Vec<u8>,
+    #[cfg(target_arch = "x86_64")]
     packed_scales: Vec<f32>,
 }
 
@@ -144,8 +147,8 @@ fn quantise(block: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
             let magnitude = quad[lane].abs();
             // Not `f32::max`: this form is one instruction everywhere. It ignores NaN …
             largest[lane] = if magnitude > largest[lane] { magnitude } else { largest[lane] };
-            // … which this does not: a finite value adds 0.
-            poison[lane] += quad[lane] - quad[lane];
+            // … which this does not: a finite value adds a zero.
+            poison[lane] += quad[lane] * 0.0;
         }
     }
     let poison = (poison[0] + poison[1]) + (poison[2] + poison[3]);
@@ -155,6 +158,8 @@ fn quantise(block: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
     for (value, float) in values.iter_mut().zip(block) {
         *value = (*float * inverse + ROUND).to_bits() as i8;
     }
+    // The sum of zeros may be −0, and adding either zero to a scale, which is not negative, keeps its bits
+    // (0 + −0 is 0).
     scale + poison
 }
 

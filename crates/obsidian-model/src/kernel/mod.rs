@@ -15,6 +15,8 @@ mod avx2;
 mod avx512;
 mod input;
 pub(crate) mod portable;
+#[cfg(test)]
+mod tests;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
 mod wasm;
 

@@ -1,7 +1,12 @@
 //! Integration tests of the model crate.
 
+#[cfg(test)]
 mod arithmetic;
+#[cfg(test)]
 mod golden;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod injection;
+#[cfg(test)]
 mod sampler;
