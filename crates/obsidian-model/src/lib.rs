@@ -5,6 +5,7 @@
 //! natively and to `wasm32-wasip2`. Start at [`Model`]; the arithmetic is pinned in `kernel`.
 
 mod cache;
+mod environment;
 mod error;
 mod forward;
 pub mod gguf;

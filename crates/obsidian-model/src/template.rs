@@ -9,10 +9,10 @@
 
 use std::io;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, from_args};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, context};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, context};
 
+use crate::environment;
 use crate::error::ModelError;
 use crate::tokenizer::{SpecialTable, Specials, Tokenizer};
 
@@ -22,10 +22,6 @@ pub(crate) const MAX_TEMPLATE_BYTES: usize = 256 << 10;
 pub(crate) const MAX_RENDERED_BYTES: usize = 8 << 20;
 /// Most messages in one call.
 pub(crate) const MAX_MESSAGES: usize = 4_096;
-/// Template instructions per call.
-const FUEL: u64 = 2_000_000;
-const MAX_RECURSION: usize = 32;
-
 /// One message of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct ChatMessage<'text> {
@@ -50,18 +46,7 @@ impl ChatTemplate {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(ModelError::Template("the template is too long".to_owned()));
         }
-        let mut environment = Environment::new();
-        // As the ecosystem renders chat templates: blocks swallow their line.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
-        environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(MAX_RECURSION);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(string_method);
-        environment.add_function("raise_exception", |reason: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, reason))
-        });
+        let mut environment = environment::new().map_err(failed)?;
         environment.add_template_owned(NAME, source.to_owned()).map_err(failed)?;
         let spelling = |id: Option<u32>| {
             let piece = id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
@@ -185,28 +170,6 @@ impl io::Write for Bounded {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The Python string methods that published chat templates call.
-fn string_method(_: &mut State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else { return Err(ErrorKind::UnknownMethod.into()) };
-    let strip: (bool, bool) = match method {
-        "strip" => (true, true),
-        "lstrip" => (true, false),
-        "rstrip" => (false, true),
-        "startswith" | "endswith" => {
-            let (pattern,): (&str,) = from_args(arguments)?;
-            let found = if method == "startswith" { text.starts_with(pattern) } else { text.ends_with(pattern) };
-            return Ok(found.into());
-        }
-        "upper" => return Ok(text.to_uppercase().into()),
-        "lower" => return Ok(text.to_lowercase().into()),
-        _ => return Err(ErrorKind::UnknownMethod.into()),
-    };
-    let (set,): (Option<&str>,) = from_args(arguments)?;
-    let belongs = |character: char| set.map_or(character.is_whitespace(), |set| set.contains(character));
-    let text = if strip.0 { text.trim_start_matches(belongs) } else { text };
-    Ok(if strip.1 { text.trim_end_matches(belongs) } else { text }.into())
 }
 
 fn failed(error: Error) -> ModelError {
