@@ -78,8 +78,7 @@ fn write_model(path: &Path) -> anyhow::Result<()> {
         layers: 21,
         heads: 16,
         key_heads: 4,
-        feed_width: 2_816,
-        vocabulary: 4_096,
+        feed_width: 2_880,
         context: 256,
         ..Synthetic::default()
     };

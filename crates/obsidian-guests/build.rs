@@ -4,8 +4,6 @@
 //! empty one) would cancel the SIMD flags, a clippy wrapper would check instead of build, and a shared
 //! target directory would wait forever for the lock this build holds.
 
-#![expect(clippy::print_stdout, reason = "standard output is how a build script talks to cargo")]
-
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
