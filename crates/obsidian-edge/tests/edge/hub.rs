@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, PATIENCE, chat, get};
-use crate::standin::{ANSWER, Site};
+use crate::standin::{ANSWER, Manner, Site, WELL};
 use crate::support::{Pop, ask, drafter, with};
 
 fn question(speculation: &str) -> Value {
@@ -28,7 +28,7 @@ fn check_numbers(answer: &Answer, speculating: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_and_the_hub_alone_give_the_same_bytes() {
     let drafter = drafter();
-    let site = Site::start(&drafter, usize::MAX).await;
+    let site = Site::start(&drafter, WELL).await;
     let link = site.link().await;
     let pop = Pop::new().hub(drafter, link).start().await;
     let address = pop.local_addr();
@@ -65,7 +65,7 @@ async fn windows_and_the_hub_alone_give_the_same_bytes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn residency_keeps_a_request_at_the_pop() {
     let drafter = drafter();
-    let site = Site::start(&drafter, usize::MAX).await;
+    let site = Site::start(&drafter, WELL).await;
     let link = site.link().await;
     let pop = Pop::new().hub(drafter, link).start().await;
     let address = pop.local_addr();
@@ -83,7 +83,7 @@ async fn residency_keeps_a_request_at_the_pop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_lost_in_the_middle_costs_nothing_but_the_degraded_mark() {
     let drafter = drafter();
-    let site = Site::start(&drafter, 6).await;
+    let site = Site::start(&drafter, Manner { break_after: 6, ..WELL }).await;
     let link = site.link().await;
     let pop = Pop::new().hub(drafter, link).start().await;
     let address = pop.local_addr();
@@ -111,7 +111,7 @@ async fn a_hub_lost_in_the_middle_costs_nothing_but_the_degraded_mark() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_is_down_is_told_and_used_again_when_it_is_back() {
     let drafter = drafter();
-    let mut site = Site::start(&drafter, usize::MAX).await;
+    let mut site = Site::start(&drafter, WELL).await;
     let link = site.link().await;
     let pop = Pop::new().hub(drafter, link.clone()).start().await;
     let address = pop.local_addr();
@@ -133,6 +133,36 @@ async fn a_hub_that_is_down_is_told_and_used_again_when_it_is_back() {
     let back = chat(address, &question("sync")).await;
     assert_eq!(back.text(), ANSWER);
     check_numbers(&back, true);
+    pop.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn originals_stay_at_the_pop_and_come_back_in_the_answer() {
+    let drafter = drafter();
+    let site = Site::start(&drafter, Manner { echo: true, ..WELL }).await;
+    let link = site.link().await;
+    let pop = Pop::new().hub(drafter.clone(), link).start().await;
+    let address = pop.local_addr();
+    let (mail, card) = ("alice.miller@example.com", "4111 1111 1111 1111");
+    let text = format!("Send the invoice for {card} to {mail}, please. Then say bye.");
+    let more = json!({"max_tokens": 200, "user": "bob@example.org", "metadata": {"k": "carol@example.net"}});
+    for speculation in ["sync", "off"] {
+        let body = with(with(ask("hub", &text), more.clone()), json!({"obsidian": {"speculation": speculation}}));
+        let answer = chat(address, &body).await;
+        assert!(answer.text().contains(&text), "{}", answer.text());
+        let streamed = chat(address, &with(body.clone(), json!({"stream": true}))).await;
+        let events = streamed.events();
+        let pieces = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
+        assert_eq!(pieces.collect::<String>(), answer.text());
+        // A stop string that holds an original is compared with what the client sees.
+        let stopped = chat(address, &with(body, json!({"stop": [format!("to {mail}")]}))).await;
+        assert!(stopped.text().ends_with(&format!("invoice for {card} ")), "{}", stopped.text());
+    }
+    let seen = String::from_utf8(drafter.detokenize(&site.prompts()).await.unwrap()).unwrap();
+    for original in [mail, card, "bob@example.org", "carol@example.net", "alice", "4111"] {
+        assert!(!seen.contains(original), "the hub saw {original}");
+    }
+    assert!(seen.contains("PII_EMAIL_") && seen.contains("PII_CARD_"), "{seen}");
     pop.shutdown().await;
 }
 

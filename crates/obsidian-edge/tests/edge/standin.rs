@@ -2,8 +2,8 @@
 //! (The real hub lives above this crate; the two meet in the end-to-end tests of the binary.)
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
@@ -22,21 +22,39 @@ use tonic::{Request, Response, Status, Streaming};
 /// What the stand-in says, whatever it is asked.
 pub(crate) const ANSWER: &str = "The order 12 was sent on Monday, and it arrives on Friday.";
 
+/// Ids from here on are control tokens of the shipped models.
+const FIRST_CONTROL_TOKEN: u32 = 2_045;
+
 /// A hub that says [`ANSWER`].
 #[derive(Clone)]
 struct StandIn {
     answer: Arc<[u32]>,
     end: u32,
     vocabulary: Vec<u8>,
-    /// Breaks the connection of each stream after so many ids.
-    break_after: usize,
+    manner: Manner,
     streams: Arc<AtomicUsize>,
+    prompts: Arc<Mutex<Vec<u32>>>,
 }
+
+/// How the stand-in behaves.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// Breaks each stream after so many ids.
+    pub(crate) break_after: usize,
+    /// Says the prompt again (its control tokens left out) instead of [`ANSWER`].
+    pub(crate) echo: bool,
+    /// Thinks so long about each message.
+    pub(crate) pause: Duration,
+}
+
+/// A hub that does its work.
+pub(crate) const WELL: Manner = Manner { break_after: usize::MAX, echo: false, pause: Duration::ZERO };
 
 /// One stream: prompt and answer so far.
 struct Lane {
     ids: Vec<u32>,
     suffix: Vec<u32>,
+    answer: Arc<[u32]>,
     emitted: usize,
     max_tokens: usize,
     mode: Mode,
@@ -44,9 +62,9 @@ struct Lane {
 
 impl StandIn {
     /// The next id after `ids`: what follows the longest beginning of the answer they end with.
-    fn next(&self, ids: &[u32]) -> u32 {
-        let said = (0..=self.answer.len()).rev().find(|&said| ids.ends_with(&self.answer[..said])).unwrap_or(0);
-        self.answer.get(said).copied().unwrap_or(self.end)
+    fn next(&self, lane: &Lane) -> u32 {
+        let said = (0..=lane.answer.len()).rev().find(|&said| lane.ids.ends_with(&lane.answer[..said])).unwrap_or(0);
+        lane.answer.get(if self.manner.echo { lane.emitted } else { said }).copied().unwrap_or(self.end)
     }
 
     fn answer(&self, lane: &mut Lane, message: up::Kind) -> Vec<Result<down::Kind, Status>> {
@@ -77,6 +95,10 @@ impl StandIn {
 
     fn opened(&self, lane: &mut Lane) -> Vec<Result<down::Kind, Status>> {
         let prompt_tokens = lane.ids.len() as u32;
+        self.prompts.lock().expect("no test panicked here").extend(&lane.ids);
+        if self.manner.echo {
+            lane.answer = lane.ids.iter().copied().filter(|&id| id < FIRST_CONTROL_TOKEN).collect();
+        }
         let mut sent = vec![Ok(down::Kind::Opened(Opened { version: 1, prompt_tokens, ..Opened::default() }))];
         while lane.mode == Mode::Off {
             let verdict = self.verdict(lane, &[]);
@@ -96,7 +118,7 @@ impl StandIn {
         let position = lane.ids.len() as u32;
         let mut verdict = Verdict { position, ..Verdict::default() };
         for draft in drafts.iter().map(Some).chain([None]) {
-            let next = self.next(&lane.ids);
+            let next = self.next(lane);
             lane.ids.push(next);
             lane.emitted += 1;
             let accepted = draft == Some(&next);
@@ -113,7 +135,7 @@ impl StandIn {
                 break;
             }
         }
-        if lane.emitted > self.break_after {
+        if lane.emitted > self.manner.break_after {
             return Err(Status::unavailable("the stand-in breaks here"));
         }
         Ok(down::Kind::Verdict(verdict))
@@ -138,10 +160,22 @@ impl Verifier for StandIn {
 
     async fn verify(&self, request: Request<Streaming<Up>>) -> Result<Response<Self::VerifyStream>, Status> {
         let hub = self.clone();
-        let mut lane = Lane { ids: Vec::new(), suffix: Vec::new(), emitted: 0, max_tokens: 0, mode: Mode::Unspecified };
+        let pause = hub.manner.pause;
+        let mut lane = Lane {
+            ids: Vec::new(),
+            suffix: Vec::new(),
+            answer: hub.answer.clone(),
+            emitted: 0,
+            max_tokens: 0,
+            mode: Mode::Unspecified,
+        };
         let answers = request
             .into_inner()
             .take_while(|message| std::future::ready(message.is_ok()))
+            .then(move |message| async move {
+                tokio::time::sleep(pause).await;
+                message
+            })
             .flat_map(move |message| {
                 let kind = message.ok().and_then(|message| message.kind);
                 futures::stream::iter(kind.map(|kind| hub.answer(&mut lane, kind)).unwrap_or_default())
@@ -161,8 +195,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Starts a hub whose streams break after `break_after` ids.
-    pub(crate) async fn start(drafter: &Drafter, break_after: usize) -> Self {
+    /// Starts a hub.
+    pub(crate) async fn start(drafter: &Drafter, manner: Manner) -> Self {
         let info = drafter.info();
         let digits = info.vocabulary_digest.as_bytes().chunks(2);
         let hub = StandIn {
@@ -171,8 +205,9 @@ impl Site {
             vocabulary: digits
                 .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex"))
                 .collect(),
-            break_after,
+            manner,
             streams: Arc::default(),
+            prompts: Arc::default(),
         };
         let directory = TempDir::new().expect("a directory");
         let (control, _) = watch::channel(Serving::Running);
@@ -201,6 +236,11 @@ impl Site {
     /// Streams opened so far.
     pub(crate) fn streams(&self) -> usize {
         self.hub.streams.load(Ordering::SeqCst)
+    }
+
+    /// Every token of every prompt so far.
+    pub(crate) fn prompts(&self) -> Vec<u32> {
+        self.hub.prompts.lock().expect("no test panicked here").clone()
     }
 
     /// A link to it that stands.

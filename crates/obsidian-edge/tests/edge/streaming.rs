@@ -97,23 +97,6 @@ async fn limits_and_stop_strings_end_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn originals_come_back_and_are_counted() {
-    let pop = Pop::new().start().await;
-    let address = pop.local_addr();
-    let text = "Repeat this e-mail address: alice.miller@example.com";
-    let body = with(
-        ask("edge", text),
-        json!({
-            "user": "bob@example.org", "metadata": {"card": "4111 1111 1111 1111"}, "stop": ["carol@example.net"],
-        }),
-    );
-    let answer = chat(address, &body).await;
-    assert_eq!(answer.status, 200);
-    assert!(!answer.text().contains("PII_EMAIL_"), "a placeholder was left: {}", answer.text());
-    pop.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn models_are_listed_and_found() {
     let pop = Pop::new().start().await;
     let address = pop.local_addr();

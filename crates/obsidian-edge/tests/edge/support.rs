@@ -40,6 +40,14 @@ pub(crate) fn drafter() -> Drafter {
     Drafter::start(engines(), &guests::drafter().expect("pinned"), weights).expect("the drafter starts")
 }
 
+/// A make-believe model that does what it is told: one token a byte, room for 64.
+pub(crate) fn hostile_drafter() -> Drafter {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), vec![b'x'; 70_000]).expect("written");
+    let weights = WeightFile::open(file.path(), None).expect("any bytes");
+    Drafter::start(engines(), &guests::hostile_drafter().expect("pinned"), weights).expect("the drafter starts")
+}
+
 /// What a POP under test is made of.
 pub(crate) struct Pop {
     pub(crate) config: EdgeConfig,
