@@ -15,7 +15,7 @@ pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut 
     let mut input = 0;
     while input < inputs.rows() {
         match inputs.rows() - input {
-            1 => span::<4, 1>(weights, inputs, input, rows, outputs),
+            1 => span::<1, 1>(weights, inputs, input, rows, outputs),
             2 => span::<2, 2>(weights, inputs, input, rows, outputs),
             3 => span::<2, 3>(weights, inputs, input, rows, outputs),
             _ => span::<2, 4>(weights, inputs, input, rows, outputs),
