@@ -10,8 +10,8 @@ pub(crate) struct Occurrences<'a> {
     texts: Vec<&'a [u8]>,
     /// Index of the longest proper prefix among `texts`.
     shorter: Vec<Option<usize>>,
-    /// One bit per pair of first bytes.
-    starts: Vec<u64>,
+    /// One bit per pair of first bytes, several pairs to a bit.
+    starts: [u64; 32],
 }
 
 impl<'a> Occurrences<'a> {
@@ -31,12 +31,11 @@ impl<'a> Occurrences<'a> {
             }
             shorter.push(candidate);
         }
-        let mut starts = vec![0_u64; 1024];
+        let mut starts = [0_u64; 32];
         for text in &texts {
-            let first = usize::from(text[0]);
             match text.get(1) {
-                Some(&second) => set(&mut starts, first << 8 | usize::from(second)),
-                None => (0..256).for_each(|second| set(&mut starts, first << 8 | second)),
+                Some(&second) => set(&mut starts, pair(text[0], second)),
+                None => (0..=255).for_each(|second| set(&mut starts, pair(text[0], second))),
             }
         }
         Self { texts, shorter, starts }
@@ -62,11 +61,11 @@ impl<'a> Occurrences<'a> {
     }
 
     fn longest_at(&self, rest: &[u8]) -> Option<usize> {
-        let first = usize::from(*rest.first()?);
-        let second = rest.get(1).map_or(0, |&byte| usize::from(byte));
-        let pair = first << 8 | second;
-        if rest.len() > 1 && self.starts[pair / 64] >> (pair % 64) & 1 == 0 {
-            return None;
+        if let [first, second, ..] = rest {
+            let pair = pair(*first, *second);
+            if self.starts[pair / 64] >> (pair % 64) & 1 == 0 {
+                return None;
+            }
         }
         let mut candidate = self.texts.partition_point(|text| *text <= rest).checked_sub(1);
         while let Some(index) = candidate {
@@ -77,6 +76,11 @@ impl<'a> Occurrences<'a> {
         }
         None
     }
+}
+
+/// A number below 2048 for two bytes.
+fn pair(first: u8, second: u8) -> usize {
+    (usize::from(first) << 4 ^ usize::from(second)) & 2047
 }
 
 fn set(bits: &mut [u64], index: usize) {

@@ -104,12 +104,9 @@ pub(super) fn look(scan: &mut Scan<'_>, operator: usize) {
     }
 }
 
-/// `password is …` in a sentence.
+/// `password is …` in a sentence; the words for it start with `p`.
 pub(super) fn look_at_phrase(scan: &mut Scan<'_>, word: usize) {
     let text = scan.text;
-    if text[word] | 0x20 != b'p' {
-        return;
-    }
     let end = run_end(text, word, 12, |byte| byte.is_ascii_alphabetic());
     if !PASSWORD_NAMES.iter().any(|name| text[word..end].eq_ignore_ascii_case(name)) {
         return;

@@ -97,6 +97,17 @@ const LENGTHS: [(&[u8; 2], usize); 89] = [
     (b"YE", 30),
 ];
 
+/// Whether check digits, or the word `IBAN`, come where they should.
+#[inline]
+pub(super) fn may_start(text: &[u8], word: usize) -> bool {
+    match at(text, word + 2) {
+        b'0'..=b'9' => true,
+        b' ' | b'-' => at(text, word + 3).is_ascii_digit(),
+        b'A' | b'a' => text[word] | 0x20 == b'i',
+        _ => false,
+    }
+}
+
 pub(super) fn look(scan: &mut Scan<'_>, word: usize) {
     let text = scan.text;
     // `IBAN` may stand right before the number.

@@ -97,6 +97,12 @@ const fn ranges() -> [(u8, u8); 256] {
     table
 }
 
+/// Whether any format starts with this byte.
+#[inline]
+pub(super) fn may_start(byte: u8) -> bool {
+    RANGES[usize::from(byte)].1 > 0 || matches!(byte, b'e' | b'b' | b'B')
+}
+
 pub(super) fn look(scan: &mut Scan<'_>, word: usize) {
     if word < scan.key_end {
         return;

@@ -111,9 +111,7 @@ fn scan(text: &[u8]) -> Vec<Found> {
             Trigger::None => {}
             Trigger::Letter => {
                 if index == 0 || !bytes::is_word(text[index - 1]) {
-                    iban::look(&mut scan, index);
-                    key_formats::look(&mut scan, index);
-                    assignment::look_at_phrase(&mut scan, index);
+                    look_at_word(&mut scan, index);
                 }
             }
             Trigger::Digit => {
@@ -138,6 +136,20 @@ fn scan(text: &[u8]) -> Vec<Found> {
         }
     }
     scan.found
+}
+
+/// Most words start nothing: two bytes tell.
+#[inline]
+fn look_at_word(scan: &mut Scan<'_>, word: usize) {
+    if iban::may_start(scan.text, word) {
+        iban::look(scan, word);
+    }
+    if key_formats::may_start(scan.text[word]) {
+        key_formats::look(scan, word);
+    }
+    if scan.text[word] | 0x20 == b'p' {
+        assignment::look_at_phrase(scan, word);
+    }
 }
 
 #[cfg(test)]
