@@ -1,5 +1,7 @@
 //! Sandboxes with real guests, and with guests that misbehave.
 
+#![expect(clippy::expect_used, reason = "what a test sets up must be there")]
+
 mod aot;
 mod drafter;
 mod exactness;
