@@ -12,9 +12,21 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
+    run(cargo_command().args(arguments))
+}
+
+/// A cargo command with the environment of a terminal. `cargo run`, which started this task, sets variables about
+/// xtask's own package; build scripts that look at them would run again, and all that depends on them.
+pub(crate) fn cargo_command() -> Command {
     let mut command = Command::new(cargo_program());
-    command.args(arguments);
-    run(&mut command)
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| text.starts_with(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// The cargo that runs this task, so that a toolchain override carries over.

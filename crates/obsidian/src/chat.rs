@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, stream_chat};
+use crate::client::{self, Answer, stream_chat};
 use crate::config::DEFAULT_LISTEN;
 use crate::exit::Stop;
 
@@ -48,8 +48,10 @@ pub(crate) async fn run(arguments: ChatArguments) -> Result<()> {
     if let Some(system) = &arguments.system {
         messages.push(json!({"role": "system", "content": system}));
     }
+    // Made before any clock runs: loading the system's certificates is not the POP's time.
+    let client = client::new()?;
     if let Some(prompt) = &arguments.prompt {
-        return turn(&arguments, &mut messages, prompt).await;
+        return turn(&client, &arguments, &mut messages, prompt).await;
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
@@ -59,17 +61,25 @@ pub(crate) async fn run(arguments: ChatArguments) -> Result<()> {
     for line in stdin.lock().lines() {
         let line = line?;
         if !line.trim().is_empty() {
-            turn(&arguments, &mut messages, &line).await?;
+            turn(&client, &arguments, &mut messages, &line).await?;
             turns += 1;
         }
     }
     if turns == 0 {
-        return Err(Stop::Usage("nothing to ask: give a prompt, for example `obsidian chat \"What is Obsidian?\"`".into()).into());
+        return Err(Stop::Usage(
+            "nothing to ask: give a prompt, for example `obsidian chat \"What is Obsidian?\"`".into(),
+        )
+        .into());
     }
     Ok(())
 }
 
-async fn turn(arguments: &ChatArguments, messages: &mut Vec<Value>, prompt: &str) -> Result<()> {
+async fn turn(
+    client: &reqwest::Client,
+    arguments: &ChatArguments,
+    messages: &mut Vec<Value>,
+    prompt: &str,
+) -> Result<()> {
     messages.push(json!({"role": "user", "content": prompt}));
     let mut body = json!({
         "model": arguments.model,
@@ -84,7 +94,7 @@ async fn turn(arguments: &ChatArguments, messages: &mut Vec<Value>, prompt: &str
     }
     let started = Instant::now();
     let mut first_token = None;
-    let answer = stream_chat(&arguments.url, arguments.key.as_deref(), &body, |text| {
+    let answer = stream_chat(client, &arguments.url, arguments.key.as_deref(), &body, |text| {
         first_token.get_or_insert_with(|| started.elapsed());
         if !arguments.json {
             print!("{text}");

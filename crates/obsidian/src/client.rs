@@ -19,9 +19,19 @@ pub(crate) struct Answer {
     pub(crate) finish_reason: String,
 }
 
+/// A client that keeps its connection between the turns of a conversation.
+pub(crate) fn new() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().build()?)
+}
+
 /// Sends `body` (with `stream: true`) and hands each piece of text to `on_text` as it comes.
-pub(crate) async fn stream_chat(url: &str, key: Option<&str>, body: &Value, mut on_text: impl FnMut(&str)) -> Result<Answer> {
-    let client = reqwest::Client::builder().build()?;
+pub(crate) async fn stream_chat(
+    client: &reqwest::Client,
+    url: &str,
+    key: Option<&str>,
+    body: &Value,
+    mut on_text: impl FnMut(&str),
+) -> Result<Answer> {
     let mut request = client.post(format!("{}/v1/chat/completions", url.trim_end_matches('/'))).json(body);
     if let Some(key) = key {
         request = request.bearer_auth(key);
@@ -75,7 +85,8 @@ fn read_line(line: &[u8], answer: &mut Answer, on_text: &mut impl FnMut(&str)) -
 
 fn unreachable_pop(url: &str, error: &reqwest::Error) -> anyhow::Error {
     if error.is_connect() {
-        Stop::Unavailable(format!("no POP answers at {url}; start one with `obsidian up`, or name another with --url")).into()
+        Stop::Unavailable(format!("no POP answers at {url}; start one with `obsidian up`, or name another with --url"))
+            .into()
     } else {
         anyhow::anyhow!("the request to {url} failed: {error}")
     }

@@ -23,9 +23,8 @@ impl DataDir {
     /// Opens `path`, creating it for this user only.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         create_private(path)?;
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("cannot resolve the data directory {}", path.display()))?;
+        let path =
+            path.canonicalize().with_context(|| format!("cannot resolve the data directory {}", path.display()))?;
         Ok(Self { path })
     }
 
@@ -66,7 +65,9 @@ impl DataDir {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         match bytes.try_into() {
             Ok(key) => Ok(key),
-            Err(_) => bail!("{} does not hold 32 bytes; restore it from a backup, or remove it to start anew", path.display()),
+            Err(_) => {
+                bail!("{} does not hold 32 bytes; restore it from a backup, or remove it to start anew", path.display())
+            }
         }
     }
 

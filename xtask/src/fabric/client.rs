@@ -35,7 +35,7 @@ pub fn is_ready(url: &str, with_hub: bool) -> bool {
     let Ok(mut response) = ureq::get(format!("{url}/readyz")).call() else { return false };
     let Ok(text) = response.body_mut().read_to_string() else { return false };
     let Ok(body) = serde_json::from_str::<Value>(&text) else { return false };
-    !with_hub || body["parts"]["hub"]["ready"] == Value::Bool(true)
+    !with_hub || body["parts"]["hub"]["state"] == "ready"
 }
 
 /// Sends one chat request; `after_first_text` runs as soon as the first streamed text is here.

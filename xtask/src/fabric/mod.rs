@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// How long a node may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Lines of a node's log that an error shows.
+const LOG_LINES_SHOWN: usize = 20;
 
 /// A hub and a POP that share one development CA in one data directory.
 pub struct Fabric {
@@ -95,7 +97,7 @@ impl Fabric {
     pub fn check_alive(&self) -> Result<()> {
         let mut pop = self.pop.lock().map_err(|_| anyhow::anyhow!("the POP's handle is poisoned"))?;
         if let Some(status) = pop.try_wait()? {
-            bail!("the POP ended with {status}; its log is {}", self.folder.path().join("edge.log").display());
+            bail!("the POP ended with {status}; its log ends so:\n{}", self.log_end("edge"));
         }
         Ok(())
     }
@@ -119,6 +121,13 @@ impl Fabric {
         Ok(found)
     }
 
+    /// The last lines a node logged; the folder goes away with this value, so an error must carry them.
+    fn log_end(&self, role: &str) -> String {
+        let text = fs::read_to_string(self.folder.path().join(format!("{role}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
     fn wait_ready(&mut self, with_hub: bool) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < READY_WITHIN {
@@ -128,7 +137,7 @@ impl Fabric {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("the POP was not ready within {READY_WITHIN:?}; its log is in {}", self.folder.path().display())
+        bail!("the POP was not ready within {READY_WITHIN:?}; its log ends so:\n{}", self.log_end("edge"))
     }
 }
 

@@ -8,7 +8,7 @@ const OPENERS: [&str; 9] = [
     "TcpSocket::new",
     "UdpSocket::bind",
     "UnixStream::connect",
-    "reqwest::",
+    "reqwest::Client::",
     "ureq::",
     "hyper::client",
     "hyper_util::client",

@@ -19,12 +19,12 @@ fn edge_and_hub_answer_and_say_so() {
         response.body_mut().read_to_string().unwrap()
     };
     let metrics = get("/metrics");
-    for name in ["obsidian_requests_total", "obsidian_first_token_seconds", "route=\"hub\"", "route=\"edge\""] {
+    for name in ["obsidian_requests_total", "obsidian_time_to_first_token_seconds", "route=\"hub\"", "route=\"edge\""] {
         assert!(metrics.contains(name), "{name} is not in the metrics:\n{metrics}");
     }
     let ready: Value = serde_json::from_str(&get("/readyz")).unwrap();
     for part in ["shield", "router", "drafter", "hub"] {
-        assert_eq!(ready["parts"][part]["ready"], Value::Bool(true), "{part}: {ready}");
+        assert_eq!(ready["parts"][part]["state"], "ready", "{part}: {ready}");
     }
     assert!(get("/healthz").contains("ok"));
 }
