@@ -22,6 +22,8 @@ pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<Toke
     let ids = loop {
         match pop.parts.drafter.render(&shielded.prompt.get().messages).await {
             Ok(ids) => break ids,
+            // Nothing has been promised yet: a client that comes back later does better than a queue here.
+            Err(error @ SandboxError::Overloaded { .. }) => return Err(drafter_fault(error)),
             Err(error) if patience.again(&error).await => {}
             Err(error) => return Err(drafter_fault(error)),
         }

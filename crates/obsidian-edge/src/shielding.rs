@@ -173,11 +173,11 @@ impl Restoring {
     }
 
     async fn step(&mut self, pop: &Pop, step: Step, bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
-        // With nothing masked restoring is the identity: no sandbox is entered for it.
-        if self.vault.is_empty() {
+        self.pushed.extend_from_slice(&bytes);
+        // With nothing masked, or nothing said, there is nothing to restore: no sandbox is entered for it.
+        if self.vault.is_empty() || self.pushed.is_empty() {
             return Ok(bytes);
         }
-        self.pushed.extend_from_slice(&bytes);
         if !self.native {
             match self.sandboxed(pop, step, bytes).await {
                 Ok(restored) => {

@@ -2,30 +2,33 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::http::{Call, PATIENCE, chat, get};
-use crate::support::{Pop, ask, with};
+use crate::standin::{Manner, Site, WELL};
+use crate::support::{Pop, ask, drafter, with};
 
-/// A stream that takes long enough to look at it from outside.
-fn long_stream() -> serde_json::Value {
-    // A seeded walk at high temperature seldom ends by itself.
-    with(ask("edge", "Tell me everything."), json!({"stream": true, "max_tokens": 900, "temperature": 2, "seed": 5}))
+/// A POP whose hub thinks for a while about every window: its streams last long enough to look at them.
+async fn slow_pop() -> (Site, Pop, Value) {
+    let drafter = drafter();
+    let site = Site::start(&drafter, Manner { pause: Duration::from_millis(150), ..WELL }).await;
+    let link = site.link().await;
+    let question = with(ask("hub", "When does my order arrive?"), json!({"stream": true, "max_tokens": 64}));
+    (site, Pop::new().hub(drafter, link), question)
 }
 
-/// One test, because the gauge of requests in flight is one for the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room() {
-    let mut pop = Pop::new();
+    let (_site, mut pop, question) = slow_pop().await;
     pop.config.max_inflight = 1;
     let pop = pop.start().await;
     let address = pop.local_addr();
     assert_eq!(get(address, "/healthz").await.body, b"ok\n");
     let ready = get(address, "/readyz").await;
     assert_eq!((ready.status, &ready.json()["degraded"]), (200, &json!(false)));
-    assert_eq!(ready.json()["parts"]["hub"]["state"], "not configured");
+    assert_eq!(ready.json()["parts"]["hub"], json!({"state": "ready", "model": "stand-in"}));
 
-    let mut stream = Call::chat(address, &long_stream()).await;
+    let mut stream = Call::chat(address, &question).await;
     stream.until("\"content\":\"\"").await;
     let refused = chat(address, &ask("edge", "hi")).await;
     assert_eq!(refused.error().0, 429);
@@ -40,7 +43,7 @@ async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room()
     tokio::time::timeout(PATIENCE, served).await.expect("a place is free again");
     let metrics = String::from_utf8(get(address, "/metrics").await.body).unwrap();
     for line in [
-        "obsidian_requests_total{route=\"edge\",status=\"499\"}",
+        "obsidian_requests_total{route=\"hub\",status=\"499\"}",
         "obsidian_requests_total{route=\"none\",status=\"429\"}",
         "obsidian_requests_total{route=\"edge\",status=\"200\"}",
         "obsidian_time_to_first_token_seconds_bucket{route=\"edge\",le=\"",
@@ -53,11 +56,11 @@ async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_says_not_ready_first_and_finishes_streams() {
-    let mut pop = Pop::new();
+    let (_site, mut pop, question) = slow_pop().await;
     pop.config.drain_notice = Duration::from_millis(500);
     let pop = pop.start().await;
     let address = pop.local_addr();
-    let mut stream = Call::chat(address, &long_stream()).await;
+    let mut stream = Call::chat(address, &question).await;
     stream.until("\"content\":\"\"").await;
     let stopping = tokio::task::JoinSet::from_iter([pop.shutdown()]);
     let not_ready = async {
@@ -72,7 +75,7 @@ async fn shutdown_says_not_ready_first_and_finishes_streams() {
     assert_eq!((&ready["ready"], &ready["draining"]), (&json!(false), &json!(true)));
     assert_eq!(chat(address, &ask("edge", "hi")).await.error().1, "shutting_down");
     let answer = stream.answer().await;
-    assert_eq!(answer.events().last(), Some(&serde_json::Value::Null), "the stream came to its end");
+    assert_eq!(answer.events().last(), Some(&Value::Null), "the stream came to its end");
     stopping.join_all().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }

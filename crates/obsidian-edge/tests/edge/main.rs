@@ -1,5 +1,12 @@
 //! A whole POP on loopback: real guests in real sandboxes, the shipped draft model, plain HTTP from outside.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what went wrong by panicking, in its helpers too"
+)]
+
 mod errors;
 mod faults;
 mod http;

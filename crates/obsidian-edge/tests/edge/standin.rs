@@ -76,7 +76,7 @@ impl StandIn {
                 self.opened(lane)
             }
             up::Kind::Draft(draft) => vec![self.verdict(lane, &draft.ids)],
-            up::Kind::Close(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
