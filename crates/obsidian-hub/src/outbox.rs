@@ -1,12 +1,11 @@
 //! What the scheduler has for one stream, until the network takes it.
 //!
-//! The scheduler never waits for a POP: it puts messages here and leaves a stream alone while its outbox is
-//! full. Ids of a stream decoded alone that wait together travel in one frame.
+//! The scheduler never waits for a POP: it puts messages here and goes on. Ids of a stream decoded alone that
+//! wait together travel in one frame; how many can wait is bounded by `MAX_HUB_AHEAD_IDS`.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use obsidian_types::limits::MAX_HUB_OUTBOX_IDS;
 use obsidian_wire::Refusal;
 use obsidian_wire::proto::{Verdict, down};
 use tokio::sync::Notify;
@@ -21,7 +20,6 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<down::Kind>,
-    waiting_ids: usize,
     end: Option<Result<(), Refusal>>,
     abandoned: bool,
 }
@@ -29,8 +27,8 @@ struct State {
 /// What the network gets.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Taken {
-    /// A message; `was_full` when the scheduler may have been holding back.
-    Message { kind: down::Kind, was_full: bool },
+    /// A message.
+    Message(down::Kind),
     /// The stream ends, well or with a refusal.
     End(Result<(), Refusal>),
 }
@@ -45,7 +43,6 @@ impl Outbox {
     /// Adds ids decoded alone, to the last verdict if that still waits.
     pub(crate) fn push_alone(&self, verdict: Verdict) {
         let mut state = self.lock();
-        state.waiting_ids += verdict.next.len();
         match state.waiting.back_mut() {
             Some(down::Kind::Verdict(last)) => {
                 last.next.extend(verdict.next);
@@ -61,11 +58,6 @@ impl Outbox {
     pub(crate) fn end(&self, how: Result<(), Refusal>) {
         self.lock().end.get_or_insert(how);
         self.ready.notify_one();
-    }
-
-    /// Whether ids decoded alone may be added.
-    pub(crate) fn has_room(&self) -> bool {
-        self.lock().waiting_ids < MAX_HUB_OUTBOX_IDS
     }
 
     /// Nobody reads any more.
@@ -91,14 +83,10 @@ impl Outbox {
 
     fn try_take(&self) -> Option<Taken> {
         let mut state = self.lock();
-        let Some(kind) = state.waiting.pop_front() else {
-            return state.end.clone().map(Taken::End);
-        };
-        let was_full = state.waiting_ids >= MAX_HUB_OUTBOX_IDS;
-        if matches!(kind, down::Kind::Verdict(_)) {
-            state.waiting_ids = 0;
+        match state.waiting.pop_front() {
+            Some(kind) => Some(Taken::Message(kind)),
+            None => state.end.clone().map(Taken::End),
         }
-        Some(Taken::Message { kind, was_full })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,7 +97,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::{Outbox, Taken};
-    use obsidian_types::limits::MAX_HUB_OUTBOX_IDS;
     use obsidian_wire::proto::{Finish, Verdict, down};
 
     fn alone(id: u32, finish: Finish) -> Verdict {
@@ -123,19 +110,7 @@ mod tests {
         outbox.push_alone(alone(1, Finish::Length));
         outbox.end(Ok(()));
         let whole = Verdict { position: 7, next: vec![0, 1], finish: Finish::Length.into(), ..Verdict::default() };
-        assert_eq!(outbox.take().await, Taken::Message { kind: down::Kind::Verdict(whole), was_full: false });
+        assert_eq!(outbox.take().await, Taken::Message(down::Kind::Verdict(whole)));
         assert_eq!(outbox.take().await, Taken::End(Ok(())));
-    }
-
-    #[tokio::test]
-    async fn a_full_outbox_says_so_until_it_is_read() {
-        let outbox = Outbox::default();
-        for id in 0..MAX_HUB_OUTBOX_IDS as u32 {
-            assert!(outbox.has_room());
-            outbox.push_alone(alone(id, Finish::None));
-        }
-        assert!(!outbox.has_room());
-        assert!(matches!(outbox.take().await, Taken::Message { was_full: true, .. }));
-        assert!(outbox.has_room());
     }
 }

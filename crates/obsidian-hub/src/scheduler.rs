@@ -38,9 +38,11 @@ pub(crate) enum Command {
     Append { session: u64, position: u32, ids: Vec<TokenId> },
     /// A window to verify.
     Draft { session: u64, draft: proto::Draft },
+    /// The POP has handed on the ids below `position`.
+    Read { session: u64, position: u32 },
     /// The POP wants no more.
     Close { session: u64 },
-    /// An outbox has room again, or was abandoned.
+    /// An outbox was abandoned.
     Wake,
     /// End all streams and the thread.
     Stop,
@@ -118,6 +120,7 @@ impl Scheduler {
             Command::Open(request) => self.admit(*request),
             Command::Append { session, position, ids } => self.append(session, position, ids),
             Command::Draft { session, draft } => self.offer(session, draft),
+            Command::Read { session, position } => self.handed_on(session, position),
             Command::Close { session } => self.end(session, Ok(())),
             Command::Wake => {}
             Command::Stop => {
@@ -139,6 +142,14 @@ impl Scheduler {
         match session.offer(draft, self.engine.info().vocabulary_size) {
             Ok(ignored) => telemetry::rejected(ignored),
             Err(refusal) => self.end(number, Err(refusal)),
+        }
+    }
+
+    fn handed_on(&mut self, number: u64, position: u32) {
+        let Some(session) = self.sessions.iter_mut().find(|session| session.number == number) else { return };
+        session.touched = Instant::now();
+        if let Err(refusal) = session.handed_on(position) {
+            self.end(number, Err(refusal));
         }
     }
 

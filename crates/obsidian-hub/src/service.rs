@@ -188,13 +188,7 @@ impl Conversation {
             tokio::select! {
                 biased;
                 taken = self.outbox.take() => match taken {
-                    Taken::Message { kind, was_full } => {
-                        if was_full {
-                            // If the queue is full the scheduler is awake anyway.
-                            let _ = self.commands.try_send(Command::Wake);
-                        }
-                        return Some(Ok(kind.into()));
-                    }
+                    Taken::Message(kind) => return Some(Ok(kind.into())),
                     Taken::End(how) => {
                         self.done = true;
                         return how.err().map(|refusal| Err(refusal.into()));
@@ -226,6 +220,7 @@ impl Conversation {
             up::Kind::Open(_) => Err(Refusal::new(Code::InvalidMessage, "the stream is open already")),
             up::Kind::Append(append) => Ok(Command::Append { session, position: append.position, ids: append.ids }),
             up::Kind::Draft(draft) => Ok(Command::Draft { session, draft }),
+            up::Kind::Read(read) => Ok(Command::Read { session, position: read.position }),
             up::Kind::Close(_) => Ok(Command::Close { session }),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use obsidian_model::{Sampler, Sampling};
 use obsidian_types::TokenId;
-use obsidian_types::limits::MAX_DRAFT_WINDOW;
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_HUB_AHEAD_IDS};
 use obsidian_wire::prefix::{Link, PrefixChain, SALT_BYTES};
 use obsidian_wire::proto::{self, Finish, Mode, down};
 use obsidian_wire::{Code, Refusal};
@@ -86,6 +86,8 @@ pub(crate) struct Session {
     /// Length at which the answer ends.
     limit: usize,
     epoch: u32,
+    /// How many ids the POP has handed on, the prompt counted.
+    handed_on: usize,
     /// The draft that waits for its verdict; always present, and empty, when the hub decodes alone.
     window: Option<Vec<TokenId>>,
 }
@@ -110,8 +112,9 @@ impl Session {
             touched: Instant::now(),
             lane: Vec::new(),
             wanted: Wanted::None,
-            ids,
             chain,
+            handed_on: ids.len(),
+            ids,
             mode: request.mode,
             sampler: Sampler::new(request.sampling),
             end_ids: request.end_ids,
@@ -128,7 +131,8 @@ impl Session {
             return Work::Prefill(missing);
         }
         match &self.window {
-            Some(window) if self.mode != Mode::Off || self.reply.has_room() => {
+            // A POP that hands nothing on makes the hub pause rather than compute for nobody.
+            Some(window) if self.mode != Mode::Off || self.ids.len() - self.handed_on < MAX_HUB_AHEAD_IDS => {
                 Work::Emit(useful(window, self.limit - self.ids.len()).len())
             }
             _ => Work::Wait,
@@ -172,6 +176,16 @@ impl Session {
         }
         self.window = Some(draft.ids);
         Ok(0)
+    }
+
+    /// Hears how far the POP has handed ids on.
+    pub(crate) fn handed_on(&mut self, position: u32) -> Result<(), Refusal> {
+        let position = position as usize;
+        if position > self.ids.len() {
+            return Err(Refusal::new(Code::InvalidMessage, "ids were handed on that were never emitted"));
+        }
+        self.handed_on = self.handed_on.max(position);
+        Ok(())
     }
 
     /// Reads the pass's rows, emits, and answers the POP.

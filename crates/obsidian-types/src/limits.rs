@@ -66,8 +66,8 @@ pub const SHUTDOWN_GRACE_MS: u64 = 30_000;
 pub const MAX_HUB_CONNECTIONS: usize = 4_096;
 /// How long a POP may leave its stream at a hub without a message before the hub ends it, milliseconds.
 pub const HUB_IDLE_MS: u64 = 120_000;
-/// Ids a hub emits ahead of a POP that does not read; then the stream pauses.
-pub const MAX_HUB_OUTBOX_IDS: usize = 64;
+/// Ids a hub decodes ahead of what the POP says it has handed on; then the stream pauses.
+pub const MAX_HUB_AHEAD_IDS: usize = 256;
 /// Prompt tokens a hub computes per forward over all streams; bounds how long a long prompt delays the others.
 pub const MAX_PREFILL_TOKENS: usize = 128;
 /// Prefix links a POP remembers the hub by; the oldest are forgotten.

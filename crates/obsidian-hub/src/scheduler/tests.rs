@@ -62,7 +62,7 @@ fn settle(scheduler: &mut Scheduler) {
 
 async fn verdict(outbox: &Outbox) -> Verdict {
     match outbox.take().await {
-        Taken::Message { kind: down::Kind::Verdict(verdict), .. } => verdict,
+        Taken::Message(down::Kind::Verdict(verdict)) => verdict,
         other => panic!("not a verdict: {other:?}"),
     }
 }
@@ -71,7 +71,7 @@ async fn refusal(outbox: &Outbox) -> Refusal {
     loop {
         match outbox.take().await {
             Taken::End(Err(refusal)) => return refusal,
-            Taken::Message { .. } => {}
+            Taken::Message(_) => {}
             other => panic!("not a refusal: {other:?}"),
         }
     }
@@ -145,12 +145,12 @@ async fn only_the_prefix_that_was_named_is_taken() {
         request.prefix = Some((tip, 2));
         scheduler.admit(request);
         let asked = outbox.take().await;
-        assert!(matches!(asked, Taken::Message { kind: down::Kind::NeedPrefix(_), .. }), "{asked:?}");
+        assert!(matches!(asked, Taken::Message(down::Kind::NeedPrefix(_))), "{asked:?}");
         let mut sent = ids.clone();
         sent[5] += u32::from(!good);
         assert!(scheduler.obey(Command::Append { session: 1, position: 0, ids: sent }).is_continue());
         if good {
-            assert!(matches!(outbox.take().await, Taken::Message { kind: down::Kind::Opened(_), .. }));
+            assert!(matches!(outbox.take().await, Taken::Message(down::Kind::Opened(_))));
             assert_eq!(scheduler.sessions[0].ids.len(), 35);
         } else {
             assert_eq!(refusal(&outbox).await.code, Code::InvalidMessage);

@@ -29,8 +29,6 @@ use crate::tls::{ClientTls, TlsError, explain};
 use crate::version::{VERSIONS, negotiate};
 use crate::wan::{Counted, Ledger};
 
-/// A POP that reads slowly makes the hub pause after this many bytes; verdicts are some tens of bytes.
-const STREAM_WINDOW_BYTES: u32 = 16 << 10;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What all connections of a link share.
@@ -196,7 +194,6 @@ fn endpoint(shared: &Shared) -> Result<Endpoint, String> {
     let uri = format!("http://{}", shared.endpoint);
     let endpoint = Endpoint::from_shared(uri).map_err(|error| error.to_string())?;
     Ok(endpoint
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_keep_alive_interval(shared.options.keep_alive_interval)
         .keep_alive_timeout(shared.options.keep_alive_timeout)
         .keep_alive_while_idle(true))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use obsidian_types::limits::MAX_DRAFT_WINDOW;
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_HUB_AHEAD_IDS};
 use obsidian_types::{FinishReason, TokenId};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -21,6 +21,9 @@ use crate::wan::{Account, WanBytes};
 const GRPC_FRAME_BYTES: usize = 5;
 /// Messages waiting to be sent; the protocol is lock-step, so it never holds more than two.
 const OUTGOING: usize = 4;
+
+/// Ids handed on between two words to the hub about it: often enough that a reader never makes it pause.
+const READ_STEP: usize = MAX_HUB_AHEAD_IDS / 4;
 
 /// The hub's answer to one draft window. `Debug` does not show the id.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,8 @@ pub struct VerifyStream {
     epoch: u32,
     /// Prompt and answer so far.
     ids: Vec<TokenId>,
+    /// Up to where the hub knows that ids were handed on.
+    told: usize,
     chain: Option<PrefixChain>,
     finish: Option<FinishReason>,
     failed: bool,
@@ -113,6 +118,7 @@ impl VerifyStream {
             opened: proto::Opened::default(),
             mode,
             epoch: 0,
+            told: ids.len(),
             ids,
             chain,
             finish: None,
@@ -198,6 +204,11 @@ impl VerifyStream {
             return Ok(None);
         }
         self.usable()?;
+        // Who asks for more has handed on what came before.
+        if self.ids.len() - self.told >= READ_STEP {
+            self.told = self.ids.len();
+            self.send(up::Kind::Read(proto::Read { position: self.told as u32 })).await?;
+        }
         let verdict = self.receive_verdict().await?;
         let finish = finish_reason(&verdict);
         if verdict.next.is_empty() && finish.is_none() {

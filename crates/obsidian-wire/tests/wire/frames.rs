@@ -1,7 +1,7 @@
 //! The bytes of every message, frozen, and that they read back as what was written.
 
 use obsidian_wire::proto::{
-    Append, Close, Down, Draft, Finish, Mode, NeedPrefix, Open, Opened, Prefix, Sampling, Up, Verdict, down, up,
+    Append, Close, Down, Draft, Finish, Mode, NeedPrefix, Open, Opened, Prefix, Read, Sampling, Up, Verdict, down, up,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -42,6 +42,7 @@ fn frames_are_frozen() {
         ("append", up::Kind::Append(Append { position: 0, ids: vec![1, 2, 300] })),
         ("draft", up::Kind::Draft(Draft { epoch: 2, position: 51, ids: vec![17, 300, 5, 4095] })),
         ("close", up::Kind::Close(Close {})),
+        ("read", up::Kind::Read(Read { position: 300 })),
     ];
     let downs = [
         ("opened", down::Kind::Opened(opened)),
@@ -85,6 +86,7 @@ fn ups() -> impl Strategy<Value = up::Kind> {
             ids
         })),
         Just(up::Kind::Close(Close {})),
+        any::<u32>().prop_map(|position| up::Kind::Read(Read { position })),
     ]
 }
 

@@ -142,7 +142,17 @@ pub(crate) fn agreeable(message: up::Kind) -> Option<Vec<Result<down::Kind, Stat
             let verdict = Verdict { position: draft.position, accepted, next: vec![9], ..Verdict::default() };
             Some(vec![Ok(down::Kind::Verdict(verdict))])
         }
-        up::Kind::Append(_) => Some(Vec::new()),
+        up::Kind::Append(_) | up::Kind::Read(_) => Some(Vec::new()),
         up::Kind::Close(_) => None,
     }
+}
+
+/// Waits for a condition that must come true by itself.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("never reached: {what}"));
 }

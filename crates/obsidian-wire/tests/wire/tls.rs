@@ -12,15 +12,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{PATIENCE, Server, Site, agreeable, quick};
+use crate::support::{PATIENCE, Server, Site, agreeable, quick, until};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a link that cannot succeed is given to find out why.
-const SOME_TRIES: Duration = Duration::from_millis(500);
 
 async fn refusal(server: &Server, tls: ClientTls) -> String {
     let link = HubLink::new(&server.address.to_string(), tls, quick()).unwrap();
-    match link.ready(SOME_TRIES).await {
+    until("a reason", || !link.state().last_error.is_empty()).await;
+    assert!(!link.state().healthy);
+    match link.ready(Duration::ZERO).await {
         Err(LinkError::Unavailable { reason, .. }) => reason,
         other => panic!("the link should not stand: {other:?}"),
     }
