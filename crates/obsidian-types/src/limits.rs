@@ -58,8 +58,6 @@ pub const HEADER_READ_MS: u64 = 15_000;
 pub const BODY_READ_MS: u64 = 30_000;
 /// How long a client may leave a full stream unread before its request is ended, milliseconds.
 pub const STREAM_STALL_MS: u64 = 60_000;
-/// Conversations a POP remembers hints for; the oldest is forgotten.
-pub const MAX_REMEMBERED_CONVERSATIONS: usize = 4_096;
 /// How long shutdown waits for streams to finish, milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 30_000;
 /// Connections one hub holds open to POPs; the next waits in the kernel's backlog.

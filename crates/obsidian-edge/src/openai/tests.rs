@@ -1,6 +1,7 @@
 //! Tables of requests with the exact errors, and the exact bodies of answers.
 
 use obsidian_types::{FinishReason, Residency, Role, Speculation, StageTimes, Tier, Usage};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::parse::{self, Delivery, ParsedChat};
@@ -430,4 +431,43 @@ fn an_event_is_one_line_whatever_the_text() {
     let body: Value = serde_json::from_str(line).unwrap();
     assert_eq!(body["choices"][0]["delta"]["content"], text);
     assert_eq!(sse::DONE, b"data: [DONE]\n\n");
+}
+
+/// Any JSON, with the names a request has among its keys.
+fn any_json() -> impl Strategy<Value = Value> {
+    let names = ["model", "messages", "role", "content", "type", "text", "stop", "metadata", "obsidian", "stream", "n"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "secret-[a-z]{0,8}".prop_map(Value::from),
+        prop::sample::select(vec!["user", "text", "auto", "sync"]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(names.to_vec()), inner), 0..6).prop_map(|fields| {
+                Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_parser(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse::chat(&body);
+    }
+
+    #[test]
+    fn errors_name_places_and_never_show_values(mut body in any_json()) {
+        if let Value::Object(fields) = &mut body {
+            fields.entry("model").or_insert_with(|| json!("auto"));
+            fields.entry("messages").or_insert_with(|| json!([{"role": "user", "content": "secret"}]));
+        }
+        if let Err(error) = parse(&body) {
+            prop_assert!(!error.body().to_string().contains("secret"), "{}", error.body());
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Admission, health, metrics, clients that leave, and shutdown.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +16,16 @@ async fn slow_pop() -> (Site, Pop, Value) {
     let link = site.link().await;
     let question = with(ask("hub", "When does my order arrive?"), json!({"stream": true, "max_tokens": 64}));
     (site, Pop::new().hub(drafter, link), question)
+}
+
+/// Asks until a request gets `status`.
+async fn until_status(address: SocketAddr, status: u16) {
+    let reached = async {
+        while chat(address, &with(ask("edge", "hi"), json!({"max_tokens": 1}))).await.status != status {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,15 +46,15 @@ async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room()
     assert_eq!(refused.headers["retry-after"], "1");
     drop(stream);
     // The pipeline ends with its client, and its place is free again.
-    let served = async {
-        while chat(address, &ask("edge", "hi")).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, served).await.expect("a place is free again");
+    until_status(address, 200).await;
+    // The same for a client that waits for the whole answer.
+    let whole = Call::chat(address, &with(question, json!({"stream": false}))).await;
+    until_status(address, 429).await;
+    drop(whole);
+    until_status(address, 200).await;
     let metrics = String::from_utf8(get(address, "/metrics").await.body).unwrap();
     for line in [
-        "obsidian_requests_total{route=\"hub\",status=\"499\"}",
+        "obsidian_requests_total{route=\"hub\",status=\"499\"} 2",
         "obsidian_requests_total{route=\"none\",status=\"429\"}",
         "obsidian_requests_total{route=\"edge\",status=\"200\"}",
         "obsidian_time_to_first_token_seconds_bucket{route=\"edge\",le=\"",
