@@ -193,7 +193,11 @@ fn some_quads<const COUNT: usize>(weights: &[u8], inputs: &QuantisedRows, first:
             unsafe { _mm512_storeu_ps(products.as_mut_ptr(), sums) };
             for lane in 0..QUAD.min(inputs.rows() - (first + quad) * QUAD) {
                 let at = ((first + quad) * QUAD + lane) * count + row;
-                outputs[at..at + whole].copy_from_slice(&products[lane * TILE..][..whole]);
+                match outputs[at..at + whole].as_mut_array::<TILE>() {
+                    // Four at once are one store; the general copy is a call.
+                    Some(outputs) => outputs.copy_from_slice(&products[lane * TILE..][..TILE]),
+                    None => outputs[at..at + whole].copy_from_slice(&products[lane * TILE..][..whole]),
+                }
             }
         }
     }
@@ -220,11 +224,13 @@ unsafe fn tile<const COUNT: usize>(
 ) -> [[__m512; COUNT]; TILE] {
     let mut sums = [[_mm512_setzero_ps(); COUNT]; TILE];
     let (smallest, bias) = (_mm512_set1_epi8(-127), _mm512_set1_epi8(-128));
+    let ahead = TILE * blocks * BLOCK_BYTES;
     for index in 0..blocks {
         for row in 0..TILE {
             // SAFETY: a block has 34 bytes: the scale, 16 bytes and 16 more; unaligned loads are allowed.
             let (bits, first, second) = unsafe {
                 let block = rows[row].add(index * BLOCK_BYTES);
+                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(ahead).cast());
                 let bits = block.cast::<u16>().read_unaligned();
                 (bits, _mm_loadu_si128(block.add(2).cast()), _mm_loadu_si128(block.add(18).cast()))
             };

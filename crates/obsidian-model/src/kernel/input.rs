@@ -6,6 +6,10 @@ use super::{BLOCK, BLOCK_BYTES, Kernel};
 #[cfg(target_arch = "x86_64")]
 pub(super) const QUAD: usize = 4;
 
+/// Bytes of a packed block of [`QuantisedRows::signed`].
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+pub(super) const SIGNED_BLOCK_BYTES: usize = 80;
+
 /// Rows of activations, quantised per block of 32.
 ///
 /// Scale = largest magnitude / 127 (f32); value = activation × (1 / scale), rounded to nearest, ties to
@@ -124,18 +128,22 @@ impl QuantisedRows {
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
 impl QuantisedRows {
-    /// Per half block 16 magnitudes, then 16 signs (0 or −1).
+    /// Per block 16 magnitudes, their 16 signs (0 or −1), 16 more of each, and the scale four times.
     fn pack_signs(&mut self) {
         self.packed.clear();
-        for half in self.values.as_chunks::<16>().0 {
-            self.packed.extend(half.map(i8::unsigned_abs));
-            self.packed.extend(half.map(|value| (value >> 7) as u8));
+        for (values, scale) in self.values.as_chunks::<BLOCK>().0.iter().zip(&self.scales) {
+            for half in values.as_chunks::<16>().0 {
+                self.packed.extend(half.map(i8::unsigned_abs));
+                self.packed.extend(half.map(|value| (value >> 7) as u8));
+            }
+            let scale = scale.to_le_bytes();
+            self.packed.extend([scale; 4].as_flattened());
         }
     }
 
-    /// Magnitudes and signs of one row.
+    /// One row in packed blocks.
     pub(super) fn signed(&self, row: usize) -> &[u8] {
-        &self.packed[row * self.blocks * BLOCK * 2..][..self.blocks * BLOCK * 2]
+        &self.packed[row * self.blocks * SIGNED_BLOCK_BYTES..][..self.blocks * SIGNED_BLOCK_BYTES]
     }
 }
 

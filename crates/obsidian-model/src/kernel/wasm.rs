@@ -6,7 +6,8 @@
 
 use std::arch::wasm32::*;
 
-use super::{BLOCK, BLOCK_BYTES, QuantisedRows};
+use super::input::SIGNED_BLOCK_BYTES;
+use super::{BLOCK_BYTES, QuantisedRows};
 use crate::half;
 
 /// See [`super::portable::multiply_q8`]. The caller has checked the sizes (`QuantisedRows::check`).
@@ -16,9 +17,9 @@ pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut 
     while input < inputs.rows() {
         match inputs.rows() - input {
             1 => span::<1, 1>(weights, inputs, input, rows, outputs),
-            2 => span::<2, 2>(weights, inputs, input, rows, outputs),
-            3 => span::<2, 3>(weights, inputs, input, rows, outputs),
-            _ => span::<2, 4>(weights, inputs, input, rows, outputs),
+            2 => span::<1, 2>(weights, inputs, input, rows, outputs),
+            3 => span::<1, 3>(weights, inputs, input, rows, outputs),
+            _ => span::<1, 4>(weights, inputs, input, rows, outputs),
         }
         input += 4;
     }
@@ -34,7 +35,6 @@ fn span<const ROWS: usize, const INPUTS: usize>(
 ) {
     let blocks = inputs.blocks();
     let values: [&[u8]; INPUTS] = std::array::from_fn(|index| inputs.signed(input + index));
-    let scales: [&[f32]; INPUTS] = std::array::from_fn(|index| inputs.scales(input + index));
     let mut row = 0;
     while row < rows {
         // The last tile begins early enough to be whole, if there are rows enough; equal bits are then
@@ -42,11 +42,11 @@ fn span<const ROWS: usize, const INPUTS: usize>(
         let start = if rows >= ROWS { row.min(rows - ROWS) } else { row };
         if rows >= ROWS {
             let weights = &weights[start * blocks * BLOCK_BYTES..][..ROWS * blocks * BLOCK_BYTES];
-            store(tile::<ROWS, INPUTS>(weights, blocks, &values, &scales), input, start, rows, outputs);
+            store(tile::<ROWS, INPUTS>(weights, blocks, &values), input, start, rows, outputs);
             row += ROWS;
         } else {
             let weights = &weights[start * blocks * BLOCK_BYTES..][..blocks * BLOCK_BYTES];
-            store(tile::<1, INPUTS>(weights, blocks, &values, &scales), input, start, rows, outputs);
+            store(tile::<1, INPUTS>(weights, blocks, &values), input, start, rows, outputs);
             row += 1;
         }
     }
@@ -72,11 +72,9 @@ fn tile<const ROWS: usize, const INPUTS: usize>(
     weights: &[u8],
     blocks: usize,
     values: &[&[u8]; INPUTS],
-    scales: &[&[f32]; INPUTS],
 ) -> [[f32; INPUTS]; ROWS] {
     assert_eq!(weights.len(), ROWS * blocks * BLOCK_BYTES);
-    assert!(values.iter().all(|values| values.len() == blocks * BLOCK * 2));
-    assert!(scales.iter().all(|scales| scales.len() == blocks));
+    assert!(values.iter().all(|values| values.len() == blocks * SIGNED_BLOCK_BYTES));
     let mut sums = [[f32x4_splat(0.0); INPUTS]; ROWS];
     for block in 0..blocks {
         for (row, sums) in sums.iter_mut().enumerate() {
@@ -84,18 +82,20 @@ fn tile<const ROWS: usize, const INPUTS: usize>(
             // SAFETY: `at` + 34 bytes lie inside `weights`, whose length is asserted above.
             let (scale, first, second) = unsafe { load_block(weights.as_ptr().add(at)) };
             for (input, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: 64 bytes from `block` × 64 lie inside `values`, and `block` is an index of
-                // `scales`; both lengths are asserted above.
-                let (values, input_scale) = unsafe {
-                    let values: *const v128 = values[input].as_ptr().add(block * BLOCK * 2).cast();
-                    (values, v128_load32_splat(scales[input].as_ptr().add(block).cast()))
+                // SAFETY: 80 bytes from there lie inside `values`, whose length is asserted above.
+                let (integers, input_scale) = unsafe {
+                    let packed: *const v128 = values[input].as_ptr().add(block * SIGNED_BLOCK_BYTES).cast();
+                    (dot(packed, first, second), v128_load(packed.add(4)))
                 };
-                // SAFETY: as above.
-                let integers = unsafe { dot(values, first, i32x4_splat(0)) };
-                // SAFETY: as above.
-                let integers = unsafe { dot(values.add(2), second, integers) };
                 let scaled = f32x4_mul(f32x4_convert_i32x4(integers), f32x4_mul(scale, input_scale));
-                *sum = f32x4_add(*sum, scaled);
+                if INPUTS == 1 {
+                    *sum = f32x4_add(*sum, scaled);
+                } else {
+                    // SAFETY: `sum` is a valid reference. Volatile, because engines compute what has no side
+                    // effect as late as they can: without a store here they load all inputs first, which
+                    // takes more registers than there are.
+                    unsafe { std::ptr::write_volatile(sum, f32x4_add(std::ptr::read_volatile(sum), scaled)) };
+                }
             }
         }
     }
@@ -118,16 +118,21 @@ unsafe fn load_block(block: *const u8) -> (v128, v128, v128) {
     (f32x4_mul(bits, f32x4_splat(half::TWO_TO_112)), i8x16_max(first, smallest), i8x16_max(second, smallest))
 }
 
-/// Adds the products of half a block to `integers`.
+/// Integer sums of a block's products.
 ///
 /// # Safety
-/// 32 bytes from `values` on (magnitudes, then signs) must be readable.
+/// A packed block (see `QuantisedRows::signed`) must be readable at `packed`.
 #[inline(always)]
-unsafe fn dot(values: *const v128, weights: v128, integers: v128) -> v128 {
+unsafe fn dot(packed: *const v128, first: v128, second: v128) -> v128 {
     // SAFETY: the caller's promise; unaligned loads are allowed.
-    let (magnitudes, signs) = unsafe { (v128_load(values), v128_load(values.add(1))) };
-    let weights = i8x16_sub(v128_xor(weights, signs), signs);
-    i32x4_relaxed_dot_i8x16_i7x16_add(weights, magnitudes, integers)
+    let (magnitudes, signs) = unsafe {
+        ([v128_load(packed), v128_load(packed.add(2))], [v128_load(packed.add(1)), v128_load(packed.add(3))])
+    };
+    let first = i8x16_sub(v128_xor(first, signs[0]), signs[0]);
+    let second = i8x16_sub(v128_xor(second, signs[1]), signs[1]);
+    // The first half without an addition of zero, which would be one instruction more.
+    let pairs = i32x4_extadd_pairwise_i16x8(i16x8_relaxed_dot_i8x16_i7x16(first, magnitudes[0]));
+    i32x4_relaxed_dot_i8x16_i7x16_add(second, magnitudes[1], pairs)
 }
 
 #[inline(always)]
