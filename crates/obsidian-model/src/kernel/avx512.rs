@@ -87,8 +87,7 @@ fn four_rows(
     for (((a, b), (c, d)), (values, scale)) in a.iter().zip(b).zip(c.iter().zip(d)).zip(values.iter().zip(scales)) {
         // Four short streams confuse the machine's own prefetcher: ask for the next tile's blocks.
         for block in [a, b, c, d] {
-            // SAFETY: a prefetch may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(ahead).cast()) };
+            _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(ahead).cast());
         }
         // SAFETY: `values` has 32 bytes; unaligned loads are allowed.
         let values = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) });
