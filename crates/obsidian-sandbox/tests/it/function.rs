@@ -2,6 +2,7 @@
 
 use obsidian_sandbox::{Refusal, SandboxError, ShieldSandbox};
 use obsidian_shield::{MaskError, ShieldKey, Vault};
+use obsidian_types::limits::MAX_PROMPT_BYTES;
 
 use crate::engines;
 
@@ -45,6 +46,25 @@ fn the_sandboxed_shield_masks_like_the_native_one() {
     }
     restored.extend(restorer.finish().expect("restored"));
     assert_eq!(restored, fields[0].as_bytes());
+}
+
+#[test]
+fn the_largest_request_fits_memory_and_copy_budget() {
+    let engines = obsidian_sandbox::Engines::new(&obsidian_sandbox::EngineOptions {
+        function_instances: 4,
+        // The time of a debug machine under load is not what is tested.
+        function_deadline: std::time::Duration::from_secs(60),
+        ..crate::options(crate::shared_cache())
+    });
+    let artifact = obsidian_guests::shield().expect("embedded");
+    let shield = ShieldSandbox::load(&engines.expect("engines start"), &artifact).expect("a shield");
+    let text: String =
+        (0..4_000).map(|index| format!("Write to person{index}@example.com about it, please. ")).collect();
+    let padding = "All work and no play makes a long prompt. ".repeat((MAX_PROMPT_BYTES - text.len()) / 42);
+    let fields = [text, padding];
+    let masked = shield.mask(&fields, &key()).expect("masked");
+    assert_eq!(masked.vault.len(), 4_000);
+    assert!(shield.restorer(&masked.vault).is_ok());
 }
 
 #[test]
