@@ -109,6 +109,11 @@ impl Model {
         &self.info
     }
 
+    /// The whole model file, for tools that look into it.
+    pub fn file(&self) -> &[u8] {
+        self.source.bytes()
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

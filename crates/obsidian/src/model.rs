@@ -178,8 +178,8 @@ fn find(model: &str, data: &DataDir) -> Result<PathBuf> {
 
 fn inspect(path: &Path, data: &DataDir) -> Result<Inspected> {
     let model = Model::open(path).with_context(|| format!("{} is not a model that runs here", path.display()))?;
-    let bytes = fs::read(path)?;
-    let gguf = Gguf::parse(&bytes)?;
+    let bytes = model.file();
+    let gguf = Gguf::parse(bytes)?;
     let mut formats = BTreeMap::new();
     for tensor in gguf.tensors().values() {
         *formats.entry(format!("{:?}", tensor.kind)).or_default() += tensor.range.len() as u64;
@@ -193,7 +193,7 @@ fn inspect(path: &Path, data: &DataDir) -> Result<Inspected> {
         }
     }
     let info = model.info().clone();
-    let text = |key: &str| gguf.value(key).and_then(|value| value.text(&bytes)).map(str::to_owned);
+    let text = |key: &str| gguf.value(key).and_then(|value| value.text(bytes)).map(str::to_owned);
     Ok(Inspected {
         path: path.to_path_buf(),
         name: info.name,
