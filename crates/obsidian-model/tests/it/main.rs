@@ -9,4 +9,6 @@ mod hostile;
 #[cfg(test)]
 mod injection;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod sampler;

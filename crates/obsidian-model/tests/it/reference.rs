@@ -1,0 +1,160 @@
+//! The forward pass against a second implementation: double precision, textbook formulas, no cache.
+
+use std::collections::BTreeMap;
+
+use obsidian_model::gguf::{Gguf, TensorKind, Value};
+use obsidian_model::synthetic::Synthetic;
+use obsidian_model::{Lane, Model, Wanted, Workspace};
+
+type Rows = Vec<Vec<f64>>;
+
+/// A model with all its weights as plain matrices of rows.
+struct Reference {
+    tensors: BTreeMap<String, Rows>,
+    heads: usize,
+    key_heads: usize,
+    layers: usize,
+    epsilon: f64,
+}
+
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let magnitude =
+        if exponent == 0 { fraction * 2_f64.powi(-24) } else { (1024.0 + fraction) * 2_f64.powi(exponent - 25) };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
+fn decode(kind: TensorKind, bytes: &[u8]) -> Vec<f64> {
+    match kind {
+        TensorKind::F32 => bytes.as_chunks::<4>().0.iter().map(|four| f64::from(f32::from_le_bytes(*four))).collect(),
+        TensorKind::F16 => bytes.as_chunks::<2>().0.iter().map(|two| half(u16::from_le_bytes(*two))).collect(),
+        TensorKind::Q8_0 => {
+            let blocks = bytes.as_chunks::<34>().0.iter();
+            let block = |block: &[u8; 34]| {
+                let scale = half(u16::from_le_bytes([block[0], block[1]]));
+                block[2..].iter().map(|byte| scale * f64::from(*byte as i8)).collect::<Vec<f64>>()
+            };
+            blocks.flat_map(block).collect()
+        }
+    }
+}
+
+fn product(matrix: &Rows, vector: &[f64]) -> Vec<f64> {
+    matrix.iter().map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum()).collect()
+}
+
+/// Rotates interleaved pairs of every head by the angles of `position`.
+fn rotate(row: &mut [f64], size: usize, position: usize) {
+    for head in row.chunks_exact_mut(size) {
+        for (pair, values) in head.chunks_exact_mut(2).enumerate() {
+            let angle = position as f64 * 10_000_f64.powf(-2.0 * pair as f64 / size as f64);
+            let (first, second) = (values[0], values[1]);
+            values[0] = first * angle.cos() - second * angle.sin();
+            values[1] = first * angle.sin() + second * angle.cos();
+        }
+    }
+}
+
+impl Reference {
+    fn new(bytes: &[u8]) -> Self {
+        let gguf = Gguf::parse(bytes).unwrap();
+        let number = |key: &str| gguf.value(key).and_then(Value::float).unwrap();
+        let tensors = gguf.tensors().iter().map(|(name, tensor)| {
+            let flat = decode(tensor.kind, &bytes[tensor.range.clone()]);
+            let rows = flat.chunks_exact(tensor.dimensions[0] as usize).map(<[f64]>::to_vec).collect();
+            (name.clone(), rows)
+        });
+        Self {
+            tensors: tensors.collect(),
+            heads: number("llama.attention.head_count") as usize,
+            key_heads: number("llama.attention.head_count_kv") as usize,
+            layers: number("llama.block_count") as usize,
+            epsilon: number("llama.attention.layer_norm_rms_epsilon"),
+        }
+    }
+
+    fn normalise(&self, row: &[f64], weights: &str) -> Vec<f64> {
+        let mean = row.iter().map(|value| value * value).sum::<f64>() / row.len() as f64;
+        let scale = 1.0 / (mean + self.epsilon).sqrt();
+        row.iter().zip(&self.tensors[weights][0]).map(|(value, weight)| value * scale * weight).collect()
+    }
+
+    /// Attention of one query row over the keys and values of all positions up to its own.
+    fn attend(&self, query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
+        let size = query.len() / self.heads;
+        let mut output = Vec::new();
+        for (head, query) in query.chunks_exact(size).enumerate() {
+            let from = head / (self.heads / self.key_heads) * size;
+            let score = |key: &Vec<f64>| query.iter().zip(&key[from..]).map(|(a, b)| a * b).sum::<f64>();
+            let weights: Vec<f64> = keys.iter().map(|key| (score(key) / (size as f64).sqrt()).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let value =
+                |at: usize| values.iter().zip(&weights).map(|(row, weight)| row[from + at] * weight).sum::<f64>();
+            output.extend((0..size).map(|at| value(at) / total));
+        }
+        output
+    }
+
+    fn logits(&self, ids: &[u32]) -> Vec<f64> {
+        let mut hidden: Rows = ids.iter().map(|id| self.tensors["token_embd.weight"][*id as usize].clone()).collect();
+        let size = self.tensors["blk.0.attn_q.weight"].len() / self.heads;
+        for layer in 0..self.layers {
+            let name = |tensor: &str| format!("blk.{layer}.{tensor}.weight");
+            let matrix = |tensor: &str| &self.tensors[&name(tensor)];
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            for (position, row) in hidden.iter_mut().enumerate() {
+                let normed = self.normalise(row, &name("attn_norm"));
+                let (mut query, mut key) = (product(matrix("attn_q"), &normed), product(matrix("attn_k"), &normed));
+                rotate(&mut query, size, position);
+                rotate(&mut key, size, position);
+                keys.push(key);
+                values.push(product(matrix("attn_v"), &normed));
+                let attended = product(matrix("attn_output"), &self.attend(&query, &keys, &values));
+                row.iter_mut().zip(attended).for_each(|(value, more)| *value += more);
+                let normed = self.normalise(row, &name("ffn_norm"));
+                let gates = product(matrix("ffn_gate"), &normed).into_iter().map(|gate| gate / (1.0 + (-gate).exp()));
+                let gated: Vec<f64> =
+                    gates.zip(product(matrix("ffn_up"), &normed)).map(|(gate, up)| gate * up).collect();
+                let fed = product(matrix("ffn_down"), &gated);
+                row.iter_mut().zip(fed).for_each(|(value, more)| *value += more);
+            }
+        }
+        let output = self.tensors.get("output.weight").unwrap_or(&self.tensors["token_embd.weight"]);
+        product(output, &self.normalise(&hidden[ids.len() - 1], "output_norm.weight"))
+    }
+}
+
+/// Largest difference of the logits, in units of their own spread.
+fn difference(file: Vec<u8>) -> f64 {
+    let ids: Vec<u32> = (0..45).map(|index| index * 37 % 267).collect();
+    let expected = Reference::new(&file).logits(&ids);
+    let model = Model::from_bytes(file).unwrap();
+    let mut cache = model.new_cache();
+    let mut workspace = Workspace::new();
+    let mut lanes = [Lane { cache: &mut cache, ids: &ids, wanted: Wanted::Last }];
+    let logits = model.forward(&mut lanes, &mut workspace).unwrap();
+    let row = logits.lane(0).last();
+    assert_eq!(row.len(), expected.len());
+    let spread = (expected.iter().map(|logit| logit * logit).sum::<f64>() / expected.len() as f64).sqrt();
+    let differences = row.iter().zip(&expected).map(|(logit, exact)| (f64::from(*logit) - exact).abs());
+    differences.fold(0.0, f64::max) / spread
+}
+
+#[test]
+fn floats_agree_to_their_precision() {
+    for (kind, tied) in [(TensorKind::F32, false), (TensorKind::F16, true)] {
+        let found = difference(Synthetic { kind, tied, ..Synthetic::default() }.file());
+        assert!(found < 1e-4, "{found}");
+    }
+}
+
+#[test]
+fn eight_bit_activations_stay_close() {
+    let found = difference(Synthetic::default().file());
+    assert!(found > 0.0 && found < 0.1, "{found}");
+    for name in ["obsidian-target.gguf", "obsidian-draft.gguf"] {
+        let path = format!("{}/../../models/{name}", env!("CARGO_MANIFEST_DIR"));
+        let found = difference(std::fs::read(path).unwrap());
+        assert!(found < 0.15, "{name}: {found}");
+    }
+}
