@@ -103,19 +103,24 @@ impl Scheduler {
         };
         telemetry::opened(ids.len(), reused);
         let info = self.engine.info();
-        request.reply.push(down::Kind::Opened(proto::Opened {
+        let opened = down::Kind::Opened(proto::Opened {
             version: request.version,
             model: info.model.clone(),
             model_digest: info.model_digest.to_vec(),
             numerics_id: info.numerics_id.clone(),
             reused_tokens: reused as u32,
             prompt_tokens: ids.len() as u32,
-        }));
+        });
         let mut session = Session::new(request, ids, chain, limit);
         session.cache = cache;
         session.reserved_bytes = reserved_bytes;
         session.last_served = self.pass;
         self.sessions.push(session);
+        // Counted before its POP hears of it, so that what the hub says of its load is never behind.
+        self.report();
+        if let Some(session) = self.sessions.last() {
+            session.reply.push(opened);
+        }
     }
 
     /// Keeps the cache of a finished stream for the next turn, as far as the budget goes.

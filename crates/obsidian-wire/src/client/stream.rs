@@ -206,8 +206,7 @@ impl VerifyStream {
         self.usable()?;
         // Who asks for more has handed on what came before.
         if self.ids.len() - self.told >= READ_STEP {
-            self.told = self.ids.len();
-            self.send(up::Kind::Read(proto::Read { position: self.told as u32 })).await?;
+            self.tell_handed_on();
         }
         let verdict = self.receive_verdict().await?;
         let finish = finish_reason(&verdict);
@@ -243,6 +242,18 @@ impl VerifyStream {
         }
     }
 
+    /// No failure: a hub that is done no longer listens, while its last ids are still on their way; and if the
+    /// queue is full, the next batch tells.
+    fn tell_handed_on(&mut self) {
+        let position = self.ids.len();
+        let message = proto::Up::from(up::Kind::Read(proto::Read { position: position as u32 }));
+        let bytes = message.encoded_len() + GRPC_FRAME_BYTES;
+        if self.up.try_send(message).is_ok() {
+            self.account.sent(bytes);
+            self.told = position;
+        }
+    }
+
     async fn send(&mut self, kind: up::Kind) -> Result<(), LinkError> {
         let message = proto::Up::from(kind);
         self.account.sent(message.encoded_len() + GRPC_FRAME_BYTES);
@@ -251,7 +262,11 @@ impl VerifyStream {
         match sent {
             Ok(Ok(())) => Ok(()),
             // The reason is on its way down: a refusal, or the end of the connection.
-            Ok(Err(_closed)) => Err(self.receive("send").await.err().unwrap_or(LinkError::Protocol("the hub hung up"))),
+            Ok(Err(_closed)) => {
+                let reason = self.receive("send").await.err();
+                self.failed = true;
+                Err(reason.unwrap_or(LinkError::Protocol("the hub ended the stream before its turn")))
+            }
             Err(_) => {
                 self.failed = true;
                 Err(late("send", patience))
