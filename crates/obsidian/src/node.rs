@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use obsidian_edge::{ApiKey, Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, TenantSecret};
+use obsidian_edge::{ApiKey, Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, StartError, TenantSecret};
 use obsidian_hub::{Hub, HubConfig, HubHandle};
 use obsidian_sandbox::{
     ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile, WeightStore,
@@ -18,6 +18,7 @@ use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions, ServerTls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::DataDir;
+use crate::exit::Stop;
 use crate::{config, shipped};
 
 /// Everything a POP is started from.
@@ -89,7 +90,10 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         hub,
         metrics: settings.metrics,
     };
-    Ok(Edge::start(edge, parts).await?)
+    Edge::start(edge, parts).await.map_err(|error| match error {
+        StartError::OpenToTheNetwork(_) => Stop::Refused(error.to_string()).into(),
+        other => other.into(),
+    })
 }
 
 /// Loads the target model and listens for POPs.

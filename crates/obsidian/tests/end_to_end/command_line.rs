@@ -32,6 +32,11 @@ fn exit_codes_tell_what_happened() {
     let unavailable = obsidian(&["chat", "--url", "http://127.0.0.1:9", "hello"]);
     assert_eq!(unavailable.status.code(), Some(4), "{}", text(&unavailable.stderr));
     assert!(text(&unavailable.stderr).contains("obsidian up"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let refused = obsidian(&["up", "--listen", "0.0.0.0:0", "--data-dir", data]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("API keys"), "{}", text(&refused.stderr));
     let failed = obsidian(&["edge", "--config", "/nonexistent/edge.toml"]);
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
     assert!(text(&failed.stderr).contains("/nonexistent/edge.toml"));
