@@ -17,7 +17,8 @@ impl routing::Guest for Router {
         surroundings: routing::Surroundings,
         weights: String,
     ) -> Result<routing::Decision, routing::RouteError> {
-        let weights = Weights::parse(&weights).map_err(|error| routing::RouteError::InvalidWeights(error.to_string()))?;
+        let weights =
+            Weights::parse(&weights).map_err(|error| routing::RouteError::InvalidWeights(error.to_string()))?;
         let messages: Vec<RouteMessage> =
             messages.into_iter().map(|message| RouteMessage { role: message.role, content: message.content }).collect();
         let decision = decide(&messages, &from_wit(&surroundings), &weights)
@@ -26,7 +27,11 @@ impl routing::Guest for Router {
         Ok(routing::Decision {
             tier: to_wit(decision.tier),
             reason: decision.reason,
-            features: decision.features.named().map(|(name, value)| routing::Feature { name: name.to_owned(), value }).collect(),
+            features: decision
+                .features
+                .named()
+                .map(|(name, value)| routing::Feature { name: name.to_owned(), value })
+                .collect(),
             scores: (edge, hub, core),
             fallbacks: decision.fallbacks.iter().map(|&tier| to_wit(tier)).collect(),
         })
