@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 
 from corpus import mix
+from corpus.conversation import pair
+from corpus.nonsense import Nonsense
 from corpus.sampler import Sampler
 from tokenizer import Codec
 
 PROMPT_WEIGHT = 0.1
+NONSENSE_SHARE = (0.4, 0.2)  # while copying is learnt, afterwards
 PAD = 0
 
 
@@ -29,11 +32,15 @@ def batches(codec: Codec, seed: int, phase, tokens: int, context: int):
 
     ``phase`` is a callable, so that the curriculum may follow the clock.
     """
-    sampler = Sampler(seed)
+    sampler, nonsense = Sampler(seed), Nonsense(codec.tokens)
     while True:
         pool = []
         for _ in range(1200):
-            ids, weights = encode(codec, mix.draw(sampler, phase())[1])
+            if sampler.chance(NONSENSE_SHARE[phase()]):
+                messages = pair(*nonsense.pair(sampler))
+            else:
+                messages = mix.draw(sampler, phase())[1]
+            ids, weights = encode(codec, messages)
             pool.append((ids[: context + 1], weights[: context + 1]))
         pool.sort(key=lambda d: len(d[0]))
         groups, group = [], []

@@ -65,13 +65,57 @@ def prompts() -> list[dict]:
     return out
 
 
+DEMO = [
+    ("greeting", "draft alone", [("Hello!", None)]),
+    ("what is Obsidian", "draft alone", [("What is Obsidian?", None)]),
+    ("e-mail and card", "placeholders", [("Please write to PII_EMAIL_7K3QX9 and confirm that card PII_CARD_0M4ZT1 was charged.", "Please write to ada.berg@example.org and confirm that card 4111 1111 1111 1111 was charged.")]),
+    ("remembered e-mail", "placeholders", [("My e-mail is PII_EMAIL_7K3QX9.", "My e-mail is ada.berg@example.org."), ("Write to my e-mail that the invoice is ready.", None)]),
+    ("table", "streamed table", [("Make a table of the parts of Obsidian.", None)]),
+    ("extraction", "extraction", [("Extract name, email, card and city as JSON: Hello, I am Ada Berg. I live in Oslo, my e-mail is PII_EMAIL_7K3QX9 and I paid with card PII_CARD_0M4ZT1.",
+                                   "Extract name, email, card and city as JSON: Hello, I am Ada Berg. I live in Oslo, my e-mail is ada.berg@example.org and I paid with card 4111 1111 1111 1111.")]),
+]
+
+
+def answered(model, codec, messages) -> str:
+    from reference import greedy
+    return codec.decode(greedy(model, codec.chat(messages), codec.end))
+
+
+def demo(target, draft, codec) -> list[dict]:
+    """Prompts for a first look, with what both models answer."""
+    from reference import agreement, greedy
+    out = []
+    for name, shows, turns in DEMO:
+        messages, raw = [], []
+        for ask, plain in turns:
+            messages.append({"role": "user", "content": ask})
+            raw.append({"role": "user", "content": plain or ask})
+            ids = codec.chat(messages)
+            ids_out = greedy(target, ids, codec.end)
+            answer = codec.decode(ids_out)
+            last = {"messages": list(messages), "raw": list(raw), "reference_answer": answer, "draft_answer": answered(draft, codec, messages),
+                    "agreement": round(sum(agreement(draft, ids, ids_out + [codec.end])) / (len(ids_out) + 1), 3)}
+            messages.append({"role": "assistant", "content": answer})
+            raw.append({"role": "assistant", "content": answer.replace("PII_EMAIL_7K3QX9", "ada.berg@example.org").replace("PII_CARD_0M4ZT1", "4111 1111 1111 1111")})
+        out.append({"name": name, "shows": shows, **last})
+    return out
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--work", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--models", type=Path, help="folder of the GGUF files; adds their answers")
     a = p.parse_args()
     codec = tokenizer.load(a.work / "tokenizer.json")
-    for name, value in (("tokenizer", tokenizer_cases(codec)), ("template", template_cases(codec)), ("prompts", prompts())):
+    values = {"tokenizer": tokenizer_cases(codec), "template": template_cases(codec), "prompts": prompts()}
+    if a.models:
+        from reference import read
+        target, draft = (read(a.models / f"obsidian-{m}.gguf") for m in ("target", "draft"))
+        for case in values["prompts"]:
+            case["reference_answer"] = answered(target, codec, case["messages"])
+        values["demo"] = demo(target, draft, codec)
+    for name, value in values.items():
         (a.out / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
         print(name, len(value))
 

@@ -14,9 +14,13 @@ mkdir -p "$work"
 export OMP_NUM_THREADS="${THREADS:-1}" MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
 python="$work/venv/bin/python"
 cd "$here"
-[ -f "$work/tokenizer.json" ] || "$python" tokenizer.py "$work/tokenizer.json"
+# The vocabulary is frozen: drafts and hubs agree on it. To grow a new one
+# from the corpus run: python tokenizer.py vocabulary.json
+cp vocabulary.json "$work/tokenizer.json"
 "$python" train.py target --work "$work" --threads "$OMP_NUM_THREADS" --minutes "$target_minutes" --decay-minutes $((target_minutes * 2 / 5))
-"$python" train.py draft --work "$work" --threads "$OMP_NUM_THREADS" --teacher "$work/target.pt" --minutes "$draft_minutes" --decay-minutes $((draft_minutes * 2 / 5)) --copy-tokens 5e5
+"$python" train.py draft --work "$work" --threads "$OMP_NUM_THREADS" --seed 7 --minutes "$draft_minutes" --decay-minutes 0.1
+cp "$work/draft.pt" "$work/draft_pretrained.pt"
+"$python" train.py draft --work "$work" --threads "$OMP_NUM_THREADS" --seed 8 --resume "$work/draft_pretrained.pt" --teacher "$work/target.pt" --minutes "$draft_minutes" --decay-minutes $((draft_minutes * 2 / 5))
 for model in target draft; do
   "$python" export.py "$model" --work "$work" --out "$here/../obsidian-$model.gguf"
 done

@@ -30,7 +30,7 @@ def arguments():
     p.add_argument("--minutes", type=float, required=True, help="wall time from now")
     p.add_argument("--decay-minutes", type=float, required=True)
     p.add_argument("--copy-tokens", type=float, default=1.5e6, help="length of the copy curriculum")
-    p.add_argument("--tokens", type=int, default=6144, help="padded tokens per step")
+    p.add_argument("--tokens", type=int, default=3072, help="padded tokens per step")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--teacher", type=Path, help="checkpoint of the target")

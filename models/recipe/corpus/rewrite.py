@@ -107,7 +107,7 @@ def formal(s: Sampler):
 def replace(s: Sampler):
     from .repeat import plain_sentence
     text = plain_sentence(s)
-    words = [w for w in text.rstrip(".").split(" ") if len(w) > 3]
+    words = [w for w in text.rstrip(".").split(" ") if len(w) > 3] or [text.split(" ")[0]]
     old, new = s.pick(words), s.pick([s.word(), s.first(), s.city(), s.placeholder()])
     return _ask(s, [f"Replace {old} with {new}: {{x}}", f"Replace {old} with {new} in this text: {{x}}", f"{{x}}\nReplace {old} with {new}.", f"Change {old} to {new}: {{x}}"], text), text.replace(old, new)
 
