@@ -54,14 +54,13 @@ pub(crate) fn run(once: bool) -> Result<()> {
 }
 
 fn ask(fabric: &mut Fabric, request: &Request) -> Result<Answer> {
-    let body = request.body();
-    if !request.kill_hub_in_stream {
-        return client::chat(&fabric.pop_url(), &body, request.stream, || Ok(()))
-            .with_context(|| format!("request `{}`", request.title));
-    }
-    let url = fabric.pop_url();
-    client::chat(&url, &body, request.stream, || fabric.set_hub_running(false))
-        .with_context(|| format!("request `{}`", request.title))
+    let (url, body) = (fabric.pop_url(), request.body());
+    let answer = if request.kill_hub_in_stream {
+        fabric.chat_and_kill_hub(&body)
+    } else {
+        client::chat(&url, &body, request.stream, || Ok(()))
+    };
+    answer.with_context(|| format!("request `{}`", request.title))
 }
 
 fn print_heading() {

@@ -81,33 +81,43 @@ pub(crate) fn all() -> Vec<Request> {
         degraded: false,
         contains: &["obsidian"],
     };
+    let list = Request {
+        title: "streamed from the hub",
+        messages: user("Make a bulleted list: apples, pears, plums, cherries."),
+        stream: true,
+        route: "hub",
+        contains: &["- apples", "- pears", "- plums", "- cherries"],
+        ..plain.clone()
+    };
     vec![
+        plain.clone(),
         Request {
             title: "e-mail and card, at the hub",
-            messages: user(&format!(
-                "Please confirm that the receipt goes to {EMAIL} and that card {CARD} was charged."
-            )),
+            messages: user(&format!("Please write to {EMAIL} and confirm that card {CARD} was charged.")),
             route: "hub",
             contains: &[EMAIL, CARD],
             ..plain.clone()
         },
+        list.clone(),
         Request {
-            title: "streamed from the hub",
-            messages: user("Make a bulleted list of these items: apples, pears, plums, cherries."),
-            stream: true,
+            title: "fields as JSON, at the hub",
+            messages: user(&format!(
+                "Extract name, email and city as JSON: Hello, I am Maria Keller. I live in Oslo and my e-mail is {EMAIL}."
+            )),
             route: "hub",
-            contains: &["- apples", "- cherries"],
+            contains: &["\"name\": \"maria keller\"", EMAIL, "oslo"],
             ..plain.clone()
         },
         Request {
             title: "hub killed in mid-stream",
-            messages: user("Make a numbered list of these items: router, shield, drafter, hub, core."),
+            messages: user("Make a table of the parts of Obsidian."),
+            model: "hub",
             stream: true,
             kill_hub_in_stream: true,
             // The route at the end of the answer: the POP finished what the hub had begun.
             route: "edge",
             degraded: true,
-            contains: &["router"],
+            contains: &["| part | task |"],
             ..plain.clone()
         },
         Request {
@@ -115,16 +125,9 @@ pub(crate) fn all() -> Vec<Request> {
             messages: user("Hello! Who are you?"),
             hub_is_up: false,
             contains: &["obsidian"],
-            ..plain.clone()
+            ..plain
         },
-        Request {
-            title: "hub back",
-            messages: user("Make a bulleted list of these items: apples, pears, plums, cherries."),
-            route: "hub",
-            contains: &["- apples", "- cherries"],
-            ..plain.clone()
-        },
-        plain,
+        Request { title: "hub back", ..list },
     ]
 }
 

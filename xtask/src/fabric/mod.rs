@@ -10,10 +10,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use client::Answer;
 
 /// How long a node may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How often a hub may finish before it is killed.
+const KILL_ATTEMPTS: usize = 10;
 /// Lines of a node's log that an error shows.
 const LOG_LINES_SHOWN: usize = 20;
 
@@ -91,6 +96,20 @@ impl Fabric {
                 Ok(())
             }
         }
+    }
+
+    /// Sends a streamed chat request and kills the hub as soon as the first text arrives. A quick hub may have sent
+    /// the whole answer by then; so that the fault really falls into the stream, such an answer is asked for again.
+    pub fn chat_and_kill_hub(&mut self, body: &Value) -> Result<Answer> {
+        let url = self.pop_url();
+        for _ in 0..KILL_ATTEMPTS {
+            self.set_hub_running(true)?;
+            let answer = client::chat(&url, body, true, || self.set_hub_running(false))?;
+            if answer.degraded {
+                return Ok(answer);
+            }
+        }
+        bail!("the hub finished before it could be killed, {KILL_ATTEMPTS} times in a row")
     }
 
     /// An error when a node has ended by itself.

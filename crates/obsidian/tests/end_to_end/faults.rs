@@ -1,7 +1,6 @@
 //! A hub that dies and comes back: clients get complete answers throughout.
 
 use serde_json::json;
-use xtask::fabric::client;
 
 use crate::support::{ask, fabric, question};
 
@@ -12,9 +11,8 @@ fn a_hub_killed_in_the_middle_of_a_stream_costs_no_answer() {
         "model": "hub", "stream": true, "temperature": 0, "max_tokens": 120,
         "messages": [{"role": "user", "content": "Make a bulleted list of these items: apples, pears, plums, cherries, grapes, figs, melons, lemons, limes, dates."}],
     });
-    let url = fabric.pop_url();
-    let answer = client::chat(&url, &body, true, || fabric.set_hub_running(false)).unwrap();
-    assert!(answer.degraded, "the answer does not say that the hub was lost");
+    // Fails unless an answer comes that says the hub was lost.
+    let answer = fabric.chat_and_kill_hub(&body).unwrap();
     assert!(!answer.text.is_empty());
 
     let without_hub = ask(&fabric, &question("auto", "Please rewrite this politely: send the report now."));
