@@ -71,8 +71,8 @@ DEMO = [
     ("e-mail and card", "placeholders", [("Please write to PII_EMAIL_7K3QX9 and confirm that card PII_CARD_0M4ZT1 was charged.", "Please write to ada.berg@example.org and confirm that card 4111 1111 1111 1111 was charged.")]),
     ("remembered e-mail", "placeholders", [("My e-mail is PII_EMAIL_7K3QX9.", "My e-mail is ada.berg@example.org."), ("Write to my e-mail that the invoice is ready.", None)]),
     ("table", "streamed table", [("Make a table of the parts of Obsidian.", None)]),
-    ("extraction", "extraction", [("Extract name, email, card and city as JSON: Hello, I am Ada Berg. I live in Oslo, my e-mail is PII_EMAIL_7K3QX9 and I paid with card PII_CARD_0M4ZT1.",
-                                   "Extract name, email, card and city as JSON: Hello, I am Ada Berg. I live in Oslo, my e-mail is ada.berg@example.org and I paid with card 4111 1111 1111 1111.")]),
+    ("extraction", "extraction", [("Extract name, city, email and card as JSON: My name is Ada Berg. I live in Oslo. My e-mail is PII_EMAIL_7K3QX9. The card is PII_CARD_0M4ZT1.",
+                                   "Extract name, city, email and card as JSON: My name is Ada Berg. I live in Oslo. My e-mail is ada.berg@example.org. The card is 4111 1111 1111 1111.")]),
 ]
 
 
