@@ -32,8 +32,32 @@ pub(crate) enum Reading {
     Other,
     /// The bytes end before it is decided.
     Undecided,
-    /// The shape of a placeholder; `None` if the check digit is wrong.
-    Shape { length: usize, placeholder: Option<Placeholder> },
+    /// The shape of a placeholder.
+    Shape { length: usize, written: Written },
+}
+
+/// Kind and digits as they were read, whether or not the check digit fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    kind: Kind,
+    digits: [u8; DIGITS],
+}
+
+impl Written {
+    /// The placeholder, if the check digit is right.
+    pub(crate) fn placeholder(self) -> Option<Placeholder> {
+        let [payload @ .., check] = self.digits;
+        (check_digit(self.kind, &payload) == check).then(|| {
+            let code = payload.iter().fold(0, |code, &digit| code << 5 | u32::from(digit));
+            Placeholder { kind: self.kind, code }
+        })
+    }
+
+    /// How many of the six digits differ from `placeholder`'s; `None` for another kind.
+    pub(crate) fn distance(self, placeholder: Placeholder) -> Option<usize> {
+        let pairs = self.digits.iter().zip(placeholder.digits());
+        (self.kind == placeholder.kind).then(|| pairs.filter(|(read, right)| *read != right).count())
+    }
 }
 
 impl Placeholder {
@@ -45,23 +69,29 @@ impl Placeholder {
     /// Parses the exact spelling that [`fmt::Display`] writes, nothing else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match read(text.as_bytes()) {
-            Reading::Shape { length, placeholder: Some(placeholder) } if length == text.len() => {
-                (placeholder.to_string() == text).then_some(placeholder)
+            Reading::Shape { length, written } if length == text.len() => {
+                written.placeholder().filter(|placeholder| placeholder.to_string() == text)
             }
             _ => None,
         }
+    }
+
+    /// The five digits of the code and the check digit.
+    fn digits(self) -> [u8; DIGITS] {
+        let mut digits = [0_u8; DIGITS];
+        let [payload @ .., check] = &mut digits;
+        for (index, digit) in payload.iter_mut().enumerate() {
+            *digit = (self.code >> (20 - 5 * index) & 31) as u8;
+        }
+        *check = check_digit(self.kind, payload);
+        digits
     }
 }
 
 impl fmt::Display for Placeholder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "PII_{}_", self.kind.as_str())?;
-        let mut digits = [0_u8; DIGITS - 1];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = (self.code >> (20 - 5 * index) & 31) as u8;
-            write!(formatter, "{}", char::from(ALPHABET[usize::from(*digit)]))?;
-        }
-        write!(formatter, "{}", char::from(ALPHABET[usize::from(check_digit(self.kind, &digits))]))
+        self.digits().iter().try_for_each(|&digit| write!(formatter, "{}", char::from(ALPHABET[usize::from(digit)])))
     }
 }
 
@@ -80,13 +110,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
             return Reading::Other;
         }
     }
-    let [first, second, third, fourth, fifth, check] = digits;
-    let payload = [first, second, third, fourth, fifth];
-    let placeholder = (check_digit(kind, &payload) == check).then(|| {
-        let code = payload.iter().fold(0, |code, &digit| code << 5 | u32::from(digit));
-        Placeholder { kind, code }
-    });
-    Reading::Shape { length: start + DIGITS, placeholder }
+    Reading::Shape { length: start + DIGITS, written: Written { kind, digits } }
 }
 
 /// Text that already looks like a placeholder, or would once a placeholder follows it directly: the
@@ -188,6 +212,10 @@ mod tests {
         (0..6_usize, any::<u32>()).prop_map(|(kind, code)| Placeholder::new(Kind::ALL[kind], code))
     }
 
+    fn is_genuine(bytes: &[u8]) -> bool {
+        matches!(read(bytes), Reading::Shape { written, .. } if written.placeholder().is_some())
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(placeholder in any_placeholder()) {
@@ -198,7 +226,9 @@ mod tests {
             }
             let altered = text.to_lowercase().replace('_', "\\_");
             prop_assert!(altered.len() <= MAX_PLACEHOLDER_BYTES);
-            prop_assert_eq!(read(altered.as_bytes()), Reading::Shape { length: altered.len(), placeholder: Some(placeholder) });
+            let written = Written { kind: placeholder.kind, digits: placeholder.digits() };
+            prop_assert_eq!(written.placeholder(), Some(placeholder));
+            prop_assert_eq!(read(altered.as_bytes()), Reading::Shape { length: altered.len(), written });
             prop_assert_eq!(Placeholder::parse(&altered), None);
         }
 
@@ -209,13 +239,12 @@ mod tests {
             let mut wrong = text.clone();
             wrong[start + at] = ALPHABET[digit];
             let is_same = wrong == text;
-            let found = matches!(read(&wrong), Reading::Shape { placeholder: Some(_), .. });
-            prop_assert_eq!(found, is_same);
+            prop_assert_eq!(is_genuine(&wrong), is_same);
             if at < 5 {
                 let mut swapped = text.clone();
                 swapped.swap(start + at, start + at + 1);
                 let is_same = swapped == text;
-                prop_assert_eq!(matches!(read(&swapped), Reading::Shape { placeholder: Some(_), .. }), is_same);
+                prop_assert_eq!(is_genuine(&swapped), is_same);
             }
         }
     }

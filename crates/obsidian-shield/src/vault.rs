@@ -6,8 +6,13 @@ use obsidian_types::PromptText;
 use obsidian_types::limits::{MAX_PROMPT_BYTES, MAX_VAULT_VALUES};
 use thiserror::Error;
 
-use crate::placeholder::{Placeholder, Reading, read};
+use crate::placeholder::{Placeholder, Reading, Written, read};
 use crate::restore::Restorer;
+
+/// Of six digits, how many a model may get wrong before its placeholder stays text.
+const MAX_WRONG_DIGITS: usize = 2;
+/// A second placeholder of the kind that differs in fewer digits than this makes it doubtful which was meant.
+const CLEAR_DISTANCE: usize = 5;
 
 /// One original and the placeholder that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,14 +116,32 @@ impl Vault {
         self.replacements.get(*position).map(|replacement| replacement.original.expose())
     }
 
-    /// Where in `masked` the placeholders of this vault stand, read as the [`Restorer`] reads them.
+    /// The original that a model means by what it wrote: the placeholder's own, or, when no placeholder of this
+    /// vault is written so, that of the only one of its kind with at most [`MAX_WRONG_DIGITS`] digits written
+    /// otherwise, provided that no other comes near. An invented placeholder is near to none and stays text.
+    pub(crate) fn meant(&self, written: Written) -> Option<&str> {
+        if let Some(original) = written.placeholder().and_then(|placeholder| self.original(placeholder)) {
+            return Some(original);
+        }
+        let near = |(placeholder, _): &(Placeholder, usize)| {
+            let distance = written.distance(*placeholder)?;
+            (distance < CLEAR_DISTANCE).then_some((distance, *placeholder))
+        };
+        let mut candidates = self.index.iter().filter_map(near);
+        let (distance, placeholder) = candidates.next()?;
+        let is_clear = distance <= MAX_WRONG_DIGITS && candidates.next().is_none();
+        if is_clear { self.original(placeholder) } else { None }
+    }
+
+    /// Where in `masked` the placeholders of this vault stand, spelled in any way that is tolerated. A miscopied one
+    /// does not count: what is sealed comes from the shield, not from a model.
     pub(crate) fn placements(&self, masked: &[u8]) -> Vec<std::ops::Range<usize>> {
         let mut placements = Vec::new();
         let mut position = 0;
         while position < masked.len() {
             if masked[position] | 0x20 == b'p'
-                && let Reading::Shape { length, placeholder: Some(placeholder) } = read(&masked[position..])
-                && self.original(placeholder).is_some()
+                && let Reading::Shape { length, written } = read(&masked[position..])
+                && written.placeholder().is_some_and(|placeholder| self.original(placeholder).is_some())
             {
                 placements.push(position..position + length);
                 position += length;

@@ -94,7 +94,7 @@ fn text_that_looks_like_a_placeholder_comes_back() {
 }
 
 #[test]
-fn altered_placeholders_are_restored_and_wrong_ones_are_not() {
+fn altered_placeholders_are_restored_and_invented_ones_are_not() {
     let vault = mask(&fields(&["alice@example.com"]), &key()).unwrap().vault;
     let placeholder = vault.replacements()[0].placeholder.clone();
     let restored = |text: &str| String::from_utf8(vault.restore(text.as_bytes())).unwrap();
@@ -106,11 +106,45 @@ fn altered_placeholders_are_restored_and_wrong_ones_are_not() {
     ] {
         assert!(restored(&altered).contains("alice@example.com"), "{altered}");
     }
-    let mut wrong = placeholder.clone().into_bytes();
-    wrong[12] = if wrong[12] == b'7' { b'8' } else { b'7' };
-    let wrong = String::from_utf8(wrong).unwrap();
-    assert_eq!(restored(&wrong), wrong);
+    for (digits, is_restored) in [(1, true), (2, true), (3, false), (6, false)] {
+        let miscopied = with_wrong_digits(&placeholder, digits);
+        assert_eq!(restored(&miscopied).contains("alice@example.com"), is_restored, "{miscopied}");
+        assert!(is_restored || restored(&miscopied) == miscopied);
+    }
+    // The right digits under another kind are another placeholder.
+    let other_kind = placeholder.replace("EMAIL", "PHONE");
+    assert_eq!(restored(&other_kind), other_kind);
     assert_eq!(restored("PII_EMAIL_ and PII"), "PII_EMAIL_ and PII");
+}
+
+/// The placeholder with its first `count` digits replaced by others.
+fn with_wrong_digits(placeholder: &str, count: usize) -> String {
+    let mut bytes = placeholder.as_bytes().to_vec();
+    let start = bytes.len() - 6;
+    for byte in &mut bytes[start..start + count] {
+        *byte = if *byte == b'7' { b'8' } else { b'7' };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_miscopied_placeholder_near_two_values_stays_text() {
+    let vault = mask(&fields(&["alice@example.com"]), &key()).unwrap().vault;
+    let alice = &vault.replacements()[0].placeholder;
+    // A neighbour as a hostile guest could pick it: three digits away, with a check digit that fits.
+    let neighbour = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "A", "B", "C", "D", "E", "F"]
+        .iter()
+        .flat_map(|last| {
+            ["X", "Y", "Z", "Q"].map(|fifth| format!("{}{fifth}{last}", &with_wrong_digits(alice, 1)[..14]))
+        })
+        .map(|placeholder| Replacement { placeholder, original: "bob@example.com".into() })
+        .find(|replacement| Vault::from_parts(vec![replacement.clone()]).is_ok())
+        .unwrap();
+    let both = Vault::from_parts(vec![vault.replacements()[0].clone(), neighbour.clone()]).unwrap();
+    let doubtful = with_wrong_digits(alice, 1);
+    assert_eq!(both.restore(doubtful.as_bytes()), doubtful.as_bytes());
+    assert_eq!(both.restore(alice.as_bytes()), b"alice@example.com");
+    assert_eq!(both.restore(neighbour.placeholder.as_bytes()), b"bob@example.com");
 }
 
 #[test]
