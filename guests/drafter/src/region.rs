@@ -17,7 +17,7 @@ const ANCHOR: usize = 64;
 /// # Errors
 /// The file is empty or longer than a Rust object may be in 32 bits, memory is short, or the host
 /// refuses; carries the reason.
-pub fn attach() -> Result<&'static [u8], String> {
+pub(crate) fn attach() -> Result<&'static [u8], String> {
     let file = weights::describe();
     let length =
         usize::try_from(file.length).ok().filter(|length| (1..=isize::MAX as usize - GRANULE).contains(length));

@@ -79,7 +79,11 @@ impl Session {
 }
 
 /// Picks and appends one token for each session; the weights are read once for all.
-pub fn step(model: &Model, sessions: &mut [&mut Session], workspace: &mut Workspace) -> Result<Vec<u32>, ModelError> {
+pub(crate) fn step(
+    model: &Model,
+    sessions: &mut [&mut Session],
+    workspace: &mut Workspace,
+) -> Result<Vec<u32>, ModelError> {
     if sessions.iter().any(|session| session.tokens.is_empty()) {
         return Err(ModelError::InvalidUse("a step with no token fed".to_owned()));
     }
@@ -111,7 +115,7 @@ pub fn step(model: &Model, sessions: &mut [&mut Session], workspace: &mut Worksp
 
 /// Picks and appends up to `window` tokens for each session; a session stops after an end id or at its
 /// context length.
-pub fn draft(
+pub(crate) fn draft(
     model: &Model,
     sessions: &mut [&mut Session],
     window: u32,

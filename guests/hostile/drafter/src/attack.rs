@@ -1,5 +1,7 @@
 //! Attacks on the weight mapping: every way to ask for a region that the host must refuse.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a guest that traps on purpose")]
+
 use std::alloc::{Layout, alloc};
 
 use crate::obsidian::edge::weights::{AttachError, attach};

@@ -4,6 +4,8 @@
 //! fields, `forged` returns a placeholder that is none, `huge` more than a host takes. `escape` reports what of
 //! the outside it can reach. `remember` returns how often this instance was called. Anything else is echoed.
 
+#![expect(clippy::disallowed_methods, reason = "a guest that ends its process must be contained")]
+
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
