@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod health;
+mod host;
 mod models;
 pub(crate) mod server;
 
@@ -39,6 +40,7 @@ pub(crate) fn routes(pop: Arc<Pop>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(pop.clone(), host::guard))
         .with_state(pop)
 }
 

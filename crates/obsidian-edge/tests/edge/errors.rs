@@ -56,6 +56,20 @@ async fn broken_bodies_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_name_was_rebound_to_loopback_is_turned_away() {
+    let pop = Pop::new().start().await;
+    let address = pop.local_addr();
+    let body = ask("auto", "hi").to_string();
+    let post = async |host: &str| {
+        let head = format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-type: application/json\r\nhost: {host}");
+        Call::send(address, &head, body.as_bytes()).await.answer().await
+    };
+    assert_eq!(post("evil.example:8080").await.error(), (403, "host_not_allowed".to_owned(), Value::Null));
+    assert_eq!(post("localhost:8080").await.status, 200);
+    pop.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_open_the_door_and_name_the_tenant() {
     let mut pop = Pop::new();
     pop.config.api_keys = vec![ApiKey::from_secret(TenantId::new("acme"), "sk-right")];

@@ -67,7 +67,8 @@ impl Call {
     pub(crate) async fn send(address: SocketAddr, head: &str, body: &[u8]) -> Self {
         let mut socket = TcpStream::connect(address).await.expect("the POP listens");
         let length = body.len();
-        let head = format!("{head}\r\nhost: pop\r\ncontent-length: {length}\r\n\r\n");
+        let host = if head.contains("\r\nhost:") { "" } else { "\r\nhost: localhost" };
+        let head = format!("{head}{host}\r\ncontent-length: {length}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.expect("the head is sent");
         socket.write_all(body).await.expect("the body is sent");
         Self { socket, received: Vec::new() }
