@@ -39,6 +39,10 @@ impl Fabric {
         let binary = binary.to_path_buf();
         let (pop_address, hub_address) = (free_address()?, free_address()?);
         let path = folder.path();
+        // Placeholders follow from this key, and a small model copies a few of them wrong (a digit three times in a
+        // row, say). A fixed key makes what demo and tests show the same on every machine and in every run.
+        fs::create_dir(path.join("data"))?;
+        fs::write(path.join("data/tenant.key"), [7; 32])?;
         fs::write(
             path.join("hub.toml"),
             format!("listen = \"{hub_address}\"\ndata_dir = \"{}\"\n", path.join("data").display()),
