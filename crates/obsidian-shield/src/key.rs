@@ -50,8 +50,8 @@ impl fmt::Debug for ShieldKey {
 pub(crate) struct Minter(Hmac<Sha256>);
 
 impl Minter {
-    /// The placeholder of one spelling of a value; `counter` is above 0 only after a collision within
-    /// the same request.
+    /// The placeholder of one spelling of a value; `counter` is above 0 when earlier codes were taken
+    /// by the same request or hard to copy.
     pub(crate) fn mint(&self, kind: Kind, spelling: &str, counter: u32) -> Placeholder {
         let mut mac = self.0.clone();
         mac.update(kind.as_str().as_bytes());

@@ -76,6 +76,11 @@ impl Placeholder {
         }
     }
 
+    /// Whether a digit stands twice in a row, the check digit included.
+    pub(crate) fn has_equal_neighbours(self) -> bool {
+        self.digits().windows(2).any(|pair| pair[0] == pair[1])
+    }
+
     /// The five digits of the code and the check digit.
     fn digits(self) -> [u8; DIGITS] {
         let mut digits = [0_u8; DIGITS];

@@ -148,6 +148,17 @@ fn a_miscopied_placeholder_near_two_values_stays_text() {
 }
 
 #[test]
+fn no_code_has_two_equal_neighbours() {
+    let emails: Vec<String> = (0..500).map(|number| format!("user{number}@example.com")).collect();
+    let vault = mask(&emails, &key()).unwrap().vault;
+    assert_eq!(vault.len(), 500);
+    for replacement in vault.replacements() {
+        let code = &replacement.placeholder.as_bytes()[replacement.placeholder.len() - 6..];
+        assert!(code.windows(2).all(|pair| pair[0] != pair[1]), "{}", replacement.placeholder);
+    }
+}
+
+#[test]
 fn a_guest_that_does_not_mask_is_caught() {
     let text = fields(&["hello", "write to alice@example.com"]);
     let refused = Vault::default().seal(prompt(&text)).unwrap_err();
