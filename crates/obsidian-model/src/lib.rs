@@ -11,6 +11,7 @@ mod forward;
 pub mod gguf;
 mod half;
 mod kernel;
+pub mod llama2c;
 mod math;
 mod model;
 mod noise;

@@ -11,9 +11,9 @@ use crate::gguf::{Gguf, Tensor, TensorKind};
 use crate::kernel::BLOCK;
 use crate::math;
 
-const MAX_LAYERS: usize = 1_024;
-const MAX_WIDTH: usize = 1 << 20;
-const MAX_CONTEXT: usize = 1 << 20;
+pub(crate) const MAX_LAYERS: usize = 1_024;
+pub(crate) const MAX_WIDTH: usize = 1 << 20;
+pub(crate) const MAX_CONTEXT: usize = 1 << 20;
 
 /// A weight matrix that stays where it is in the file.
 #[derive(Clone, Debug)]

@@ -12,6 +12,8 @@ pub struct Writer {
     tensors: u64,
     headers: Vec<u8>,
     data: Vec<u8>,
+    /// Where the data of the last tensor ends, announced ones included.
+    end: u64,
 }
 
 impl Writer {
@@ -31,6 +33,13 @@ impl Writer {
     pub fn float(&mut self, key: &str, value: f32) -> &mut Self {
         self.entry(key, 6);
         self.metadata.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds a truth value.
+    pub fn flag(&mut self, key: &str, value: bool) -> &mut Self {
+        self.entry(key, 7);
+        self.metadata.push(u8::from(value));
         self
     }
 
@@ -63,9 +72,31 @@ impl Writer {
         self
     }
 
+    /// Adds an array of single-precision numbers.
+    pub fn floats(&mut self, key: &str, values: &[f32]) -> &mut Self {
+        self.entry(key, 9);
+        self.metadata.extend(6_u32.to_le_bytes());
+        self.metadata.extend((values.len() as u64).to_le_bytes());
+        for value in values {
+            self.metadata.extend(value.to_le_bytes());
+        }
+        self
+    }
+
     /// Adds a tensor; `bytes` must be as long as shape and kind need (the reader checks it).
     pub fn tensor(&mut self, name: &str, dimensions: &[u64], kind: TensorKind, bytes: &[u8]) -> &mut Self {
         self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
+        self.announce(name, dimensions, kind, bytes.len() as u64);
+        self.data.extend(bytes);
+        self
+    }
+
+    /// Adds a tensor of `length` bytes that the caller writes itself, after [`Self::header`] and in the
+    /// order of the announcements, each padded with [`padding`] zeros. For models larger than memory; not
+    /// to be mixed with [`Self::tensor`].
+    pub fn announce(&mut self, name: &str, dimensions: &[u64], kind: TensorKind, length: u64) -> &mut Self {
+        let offset = self.end.next_multiple_of(ALIGNMENT as u64);
+        self.end = offset + length;
         self.tensors += 1;
         string(&mut self.headers, name);
         self.headers.extend((dimensions.len() as u32).to_le_bytes());
@@ -73,13 +104,19 @@ impl Writer {
             self.headers.extend(dimension.to_le_bytes());
         }
         self.headers.extend(kind.code().to_le_bytes());
-        self.headers.extend((self.data.len() as u64).to_le_bytes());
-        self.data.extend(bytes);
+        self.headers.extend(offset.to_le_bytes());
         self
     }
 
     /// The file.
     pub fn finish(&self) -> Vec<u8> {
+        let mut file = self.header();
+        file.extend(&self.data);
+        file
+    }
+
+    /// The file up to the first tensor's bytes.
+    pub fn header(&self) -> Vec<u8> {
         let mut file = Vec::new();
         file.extend(super::MAGIC);
         file.extend(super::VERSION.to_le_bytes());
@@ -88,7 +125,6 @@ impl Writer {
         file.extend(&self.metadata);
         file.extend(&self.headers);
         file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-        file.extend(&self.data);
         file
     }
 
@@ -97,6 +133,12 @@ impl Writer {
         string(&mut self.metadata, key);
         self.metadata.extend(code.to_le_bytes());
     }
+}
+
+/// Zeros to write after `length` bytes of a tensor before the next one begins.
+pub fn padding(length: u64) -> &'static [u8] {
+    const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+    &ZEROS[..(length.next_multiple_of(ALIGNMENT as u64) - length) as usize]
 }
 
 fn string(to: &mut Vec<u8>, text: &str) {
