@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod codegen;
 mod command;
 mod demo;
 mod test;
@@ -46,6 +47,8 @@ enum Task {
         /// Which benchmark, for example `attach`
         name: String,
     },
+    /// Write the generated files again: JSON Schemas and the configuration reference
+    Codegen,
     /// Check what no compiler checks: sizes, crate arrows, forgotten tests and guests, outward connections
     Tidy,
 }
@@ -79,6 +82,10 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { name } => {
             wasm_target::ensure()?;
             bench::run(&name)
+        }
+        Task::Codegen => {
+            wasm_target::ensure()?;
+            codegen::run()
         }
         Task::Tidy => tidy::run(),
     }

@@ -1,7 +1,7 @@
 //! The `obsidian` command. One file per subcommand; this one parses and dispatches.
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
-//! `model` looks at model files. Exit codes are in `exit.rs`.
+//! `model` looks at model files, `config` at configuration files. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
@@ -49,6 +49,7 @@ enum Command {
     Edge(edge::EdgeArguments),
     Hub(hub::HubArguments),
     Model(model::ModelArguments),
+    Config(config::command::ConfigArguments),
 }
 
 fn main() -> ExitCode {
@@ -72,5 +73,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Edge(arguments) => runtime.block_on(edge::run(arguments)),
         Command::Hub(arguments) => runtime.block_on(hub::run(arguments)),
         Command::Model(arguments) => model::run(arguments),
+        Command::Config(arguments) => config::command::run(&arguments),
     }
 }

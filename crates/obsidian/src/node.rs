@@ -134,7 +134,7 @@ fn connect(address: &str, authority: &Path, pop_name: &str) -> Result<HubLink> {
     link.with_context(|| format!("the hub's address `{address}` cannot be used"))
 }
 
-fn router_weights(path: Option<&Path>) -> Result<RouterWeights> {
+pub(crate) fn router_weights(path: Option<&Path>) -> Result<RouterWeights> {
     let Some(path) = path else {
         return Ok(RouterWeights::parse(obsidian_router::Weights::default_json())?);
     };

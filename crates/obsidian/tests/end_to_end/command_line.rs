@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_is_as_reviewed() {
-    for command in ["", "up", "chat", "edge", "hub", "model"] {
+    for command in ["", "up", "chat", "edge", "hub", "model", "config"] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
         let output = obsidian(&arguments);
@@ -58,4 +58,22 @@ fn models_are_listed_and_inspected() {
     let unknown = obsidian(&["model", "inspect", "no-such-model", "--data-dir", data]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("obsidian model list"), "{}", text(&unknown.stderr));
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edge.toml");
+    let check = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        obsidian(&["config", "check", "edge", path.to_str().unwrap()])
+    };
+    assert!(check("data_dir = \"/tmp/x\"\n").status.success());
+    let wrong = check("data_dir = \"/tmp/x\"\nlisten = \"0.0.0.0:80\"\n[hub]\naddress = \"hub\"\n");
+    assert_eq!(wrong.status.code(), Some(1));
+    let stderr = text(&wrong.stderr);
+    assert!(stderr.contains("api_keys_file") && stderr.contains("HOST:PORT"), "{stderr}");
+    let schema = obsidian(&["config", "schema", "hub"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(schema["required"], serde_json::json!(["data_dir"]));
 }
