@@ -102,8 +102,8 @@ fn answering(engines: &Engines, weights: &WeightFile, count: usize) -> anyhow::R
 fn answer(drafter: &Drafter) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
-        let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, choice: 0 };
-        let mut session = drafter.open(greedy).await?;
+        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+        let mut session = drafter.open(greedy, 0).await?;
         session.feed(&[100]).await?;
         ensure!(session.draft(1).await?.len() == 1, "the sandbox drafts no token");
         Ok(())

@@ -13,7 +13,7 @@ pub(crate) fn request(text: &str) -> ChatRequest {
         conversation: ConversationId::new("conversation-1"),
         model: ModelName::new("auto"),
         messages: vec![Message { role: Role::User, content: PromptText::from(text) }],
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 1, choice: 0 },
+        sampling: Sampling { temperature: 0.0, seed: 1, ..Sampling::default() },
         max_tokens: 16,
         stop: Vec::new(),
         speculation: Speculation::Auto,

@@ -76,6 +76,9 @@ impl Scheduler {
             let reason = format!("the prompt has {} tokens, the model takes less than {context}", ids.len());
             return refuse(&request, Refusal::new(Code::ContextFull, reason));
         }
+        if request.answer_start.is_some_and(|start| start > ids.len()) {
+            return refuse(&request, Refusal::new(Code::InvalidMessage, "the answer begins after the last id"));
+        }
         let limit = ids.len().saturating_add(request.max_tokens).min(context);
         let chain = PrefixChain::of(self.chain_key(&request), &ids);
         // Taken before others are evicted for it.

@@ -9,10 +9,10 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use futures::stream::{BoxStream, StreamExt};
 use obsidian_model::Sampling;
-use obsidian_types::limits::MAX_TEMPERATURE;
+use obsidian_types::limits::{MAX_LOGIT_BIAS, MAX_LOGIT_BIAS_ENTRIES, MAX_PENALTY, MAX_TEMPERATURE};
 use obsidian_wire::proto::verifier_server::Verifier;
 use obsidian_wire::proto::{self, DescribeReply, DescribeRequest, Down, Mode, Open, Up, up};
-use obsidian_wire::version::{VERSIONS, negotiate};
+use obsidian_wire::version::{ADJUSTED_SAMPLING, VERSIONS, negotiate};
 use obsidian_wire::{Code, PeerName, Refusal};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
@@ -92,7 +92,7 @@ impl Service {
             Mode::Unspecified => return Err(invalid("`open` names no mode")),
             mode => mode,
         };
-        let sampling = sampling(open.sampling.ok_or_else(|| invalid("`open` has no sampling"))?)?;
+        let sampling = sampling(open.sampling.ok_or_else(|| invalid("`open` has no sampling"))?, version)?;
         let salt = open.tenant_salt.try_into().map_err(|_| invalid("the tenant salt has not 16 bytes"))?;
         let prefix = match open.prefix {
             None => None,
@@ -122,6 +122,7 @@ impl Service {
             salt,
             prefix,
             suffix: open.suffix,
+            answer_start: (version >= ADJUSTED_SAMPLING).then_some(open.answer_start as usize),
         })
     }
 
@@ -149,11 +150,28 @@ impl Service {
     }
 }
 
-fn sampling(asked: proto::Sampling) -> Result<Sampling, Refusal> {
+fn sampling(asked: proto::Sampling, version: u32) -> Result<Sampling, Refusal> {
+    let invalid = |what: &str| Err(Refusal::new(Code::InvalidMessage, what));
     let temperature_fits = (0.0..=MAX_TEMPERATURE).contains(&asked.temperature);
     let top_p_fits = asked.top_p > 0.0 && asked.top_p <= 1.0;
     if !temperature_fits || !top_p_fits {
-        return Err(Refusal::new(Code::InvalidMessage, "temperature or top_p is out of range"));
+        return invalid("temperature or top_p is out of range");
+    }
+    let penalty_fits = |penalty: f32| (-MAX_PENALTY..=MAX_PENALTY).contains(&penalty);
+    if !penalty_fits(asked.frequency_penalty) || !penalty_fits(asked.presence_penalty) {
+        return invalid("a penalty is out of range");
+    }
+    let bias_fits = |bias: &f32| (-MAX_LOGIT_BIAS..=MAX_LOGIT_BIAS).contains(bias);
+    if asked.bias_ids.len() != asked.biases.len()
+        || asked.biases.len() > MAX_LOGIT_BIAS_ENTRIES
+        || !asked.biases.iter().all(bias_fits)
+        || !asked.bias_ids.is_sorted_by(|one, next| one < next)
+    {
+        return invalid("the logit biases are out of range, too many, not ascending or not one for each id");
+    }
+    let adjusts = asked.frequency_penalty != 0.0 || asked.presence_penalty != 0.0 || !asked.biases.is_empty();
+    if adjusts && version < ADJUSTED_SAMPLING {
+        return invalid("penalties and bias need a later version of the protocol");
     }
     Ok(Sampling {
         temperature: asked.temperature,
@@ -161,6 +179,9 @@ fn sampling(asked: proto::Sampling) -> Result<Sampling, Refusal> {
         top_p: asked.top_p,
         seed: asked.seed,
         choice: asked.choice,
+        frequency_penalty: asked.frequency_penalty,
+        presence_penalty: asked.presence_penalty,
+        logit_bias: asked.bias_ids.into_iter().zip(asked.biases).collect(),
     })
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Request {
     /// Tip and number of blocks of the beginning that was named instead of sent.
     pub(crate) prefix: Option<(Link, usize)>,
     pub(crate) suffix: Vec<TokenId>,
+    /// Length of the request's own prompt; the ids after it are answer already. None: all of it is prompt.
+    pub(crate) answer_start: Option<usize>,
 }
 
 /// What a session can use a forward pass for.
@@ -103,6 +105,8 @@ pub(crate) struct Tally {
 
 impl Session {
     pub(crate) fn new(request: Request, ids: Vec<TokenId>, chain: PrefixChain, limit: usize) -> Self {
+        let mut sampler = Sampler::new(request.sampling);
+        sampler.count(&ids[request.answer_start.unwrap_or(ids.len()).min(ids.len())..]);
         Self {
             number: request.number,
             reply: request.reply,
@@ -116,7 +120,7 @@ impl Session {
             handed_on: ids.len(),
             ids,
             mode: request.mode,
-            sampler: Sampler::new(request.sampling),
+            sampler,
             end_ids: request.end_ids,
             limit,
             epoch: 0,
@@ -194,7 +198,10 @@ impl Session {
         let window = self.window.take().unwrap_or_default();
         let sampler = &mut self.sampler;
         let judged = judge(&window, self.limit - position, &self.end_ids, |row| {
-            sampler.pick(logits(row), (position + row) as u32)
+            let emitted = sampler.pick(logits(row), (position + row) as u32);
+            // Whatever is picked here is emitted: as an accepted id, or as the one after them.
+            sampler.count(&[emitted]);
+            emitted
         });
         self.ids.extend(&window[..judged.accepted]);
         self.ids.extend(judged.next);

@@ -29,7 +29,7 @@ pub use forward::{Lane, LaneLogits, Logits, Wanted, Workspace};
 pub use kernel::Kernel;
 pub use model::{Model, ModelInfo, NUMERICS_ID};
 pub use noise::{Noise, gumbel};
-pub use sampling::{Sampler, Sampling};
+pub use sampling::{Sampler, Sampling, Score};
 pub use stop::StopMatcher;
 pub use template::ChatMessage;
 pub use tokenizer::{MAX_VOCABULARY, Specials, Tokenizer, byte_character};

@@ -12,6 +12,14 @@ pub const MAX_STOP_STRINGS: usize = 4;
 pub const MAX_STOP_BYTES: usize = 256;
 /// Highest temperature.
 pub const MAX_TEMPERATURE: f32 = 2.0;
+/// Largest frequency and presence penalty, either sign (OpenAI's own limit).
+pub const MAX_PENALTY: f32 = 2.0;
+/// Largest logit bias, either sign (OpenAI's own limit); the most negative bans the token.
+pub const MAX_LOGIT_BIAS: f32 = 100.0;
+/// Most tokens one request may bias (OpenAI's own limit).
+pub const MAX_LOGIT_BIAS_ENTRIES: usize = 300;
+/// Most alternatives reported for each token with `logprobs` (OpenAI's own limit).
+pub const MAX_TOP_LOGPROBS: u8 = 20;
 /// Answer length when the client names none, tokens.
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
 /// Most distinct values one request's vault holds.

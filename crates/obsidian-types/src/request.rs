@@ -1,8 +1,10 @@
 //! A chat request as the pipeline sees it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ConversationId, ModelName, RequestId, TenantId};
+use crate::ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 use crate::route::Residency;
 use crate::text::PromptText;
 
@@ -39,7 +41,10 @@ pub struct Message {
 }
 
 /// How the next token is picked. Values are already validated.
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// Bias and penalties change the raw logits, before temperature, `top_k` and `top_p`. What is penalised is what
+/// was generated: tokens of the answer so far, never those of the prompt.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy; at most [`crate::limits::MAX_TEMPERATURE`].
     pub temperature: f32,
@@ -51,6 +56,36 @@ pub struct Sampling {
     pub seed: u64,
     /// Index of the choice within the request (`n` > 1); 0 for the first.
     pub choice: u32,
+    /// Taken from a token's logit for each time the answer holds it; within ±[`crate::limits::MAX_PENALTY`].
+    pub frequency_penalty: f32,
+    /// Taken from a token's logit once the answer holds it; within ±[`crate::limits::MAX_PENALTY`].
+    pub presence_penalty: f32,
+    /// Added to the logits of these tokens, within ±[`crate::limits::MAX_LOGIT_BIAS`]; the lowest value bans a
+    /// token. Ids ascend; at most [`crate::limits::MAX_LOGIT_BIAS_ENTRIES`].
+    pub logit_bias: Arc<[(TokenId, f32)]>,
+}
+
+impl Sampling {
+    /// Whether logits are changed before the pick.
+    pub fn adjusts(&self) -> bool {
+        self.frequency_penalty != 0.0 || self.presence_penalty != 0.0 || !self.logit_bias.is_empty()
+    }
+}
+
+impl Default for Sampling {
+    /// The model's own distribution (OpenAI's defaults), seed 0.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            choice: 0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: Arc::default(),
+        }
+    }
 }
 
 /// What the client asked of speculation.

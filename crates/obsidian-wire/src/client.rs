@@ -19,7 +19,6 @@ use crate::error::LinkError;
 use crate::prefix::{ChainKey, PrefixChain};
 use crate::proto;
 use crate::tls::{ClientTls, TlsError};
-use crate::version::VERSIONS;
 
 use connection::{Shared, Slot, keep};
 pub use options::{Description, LinkOptions, LinkState, OpenOptions};
@@ -122,7 +121,7 @@ impl HubLink {
             .filter(|_| blocks > 0)
             .map(|chain| proto::Prefix { blocks: blocks as u32, tip: chain.links()[blocks - 1].to_vec() });
         let open = proto::Open {
-            versions: VERSIONS.to_vec(),
+            versions: options.versions(),
             model: options.model.clone(),
             vocabulary_digest: digest,
             numerics_id: options.numerics_id.clone().unwrap_or_default(),
@@ -133,6 +132,7 @@ impl HubLink {
             tenant_salt: options.tenant_salt.to_vec(),
             suffix: ids[blocks * crate::prefix::BLOCK_TOKENS..].to_vec(),
             prefix,
+            answer_start: options.answer_start,
         };
         let parts = stream::Parts { shared: self.inner.shared.clone(), slot, live, ids, chain };
         VerifyStream::open(parts, open, options.mode()).await

@@ -27,7 +27,8 @@
 //!         model: String::new(),                    // the hub's only model
 //!         vocabulary_digest,                       // ModelInfo::vocabulary_digest of the drafter
 //!         numerics_id: None,
-//!         sampling: Sampling { temperature: 0.8, top_k: 0, top_p: 1.0, seed: 42, choice: 0 },
+//!         sampling: Sampling { temperature: 0.8, seed: 42, ..Sampling::default() },
+//!         answer_start: prompt.get().as_slice().len() as u32,
 //!         speculation: Speculation::Sync,
 //!         max_tokens: 256,
 //!         end_ids: link.describe().await?.end_ids,

@@ -3,7 +3,11 @@
 use crate::error::{Code, Refusal};
 
 /// Versions of `obsidian.verify` this build speaks, newest last.
-pub const VERSIONS: &[u32] = &[1];
+pub const VERSIONS: &[u32] = &[1, 2];
+
+/// The first version that knows penalties and bias. An older hub would ignore them and answer something else, so a
+/// stream that needs them offers no older version.
+pub const ADJUSTED_SAMPLING: u32 = 2;
 
 /// Picks the newest version that both sides speak.
 ///

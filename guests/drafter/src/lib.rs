@@ -11,7 +11,9 @@ use std::sync::OnceLock;
 
 use obsidian_model::{ChatMessage, Model, ModelError as Failure, Specials, Workspace};
 
-use exports::obsidian::edge::drafting::{Guest, GuestSession, ModelError, ModelInfo, Sampling, SessionBorrow};
+use exports::obsidian::edge::drafting::{
+    Candidate, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+};
 use obsidian::edge::types::Message;
 use session::Session;
 
@@ -100,10 +102,18 @@ fn borrow_all<'call>(
 }
 
 impl GuestSession for RefCell<Session> {
-    fn new(sampling: Sampling) -> Self {
-        let Sampling { temperature, top_k, top_p, seed, choice } = sampling;
-        let sampling = obsidian_model::Sampling { temperature, top_k, top_p, seed, choice };
-        RefCell::new(Session::new(model(), sampling))
+    fn new(sampling: Sampling, answer_start: u32) -> Self {
+        let sampling = obsidian_model::Sampling {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            choice: sampling.choice,
+            frequency_penalty: sampling.frequency_penalty,
+            presence_penalty: sampling.presence_penalty,
+            logit_bias: sampling.logit_bias.into(),
+        };
+        RefCell::new(Session::new(model(), sampling, answer_start as usize))
     }
 
     fn feed(&self, ids: Vec<u32>) -> Result<(), ModelError> {
@@ -123,6 +133,23 @@ impl GuestSession for RefCell<Session> {
         let logits = WORKSPACE.with_borrow_mut(|workspace| session.logits(model(), workspace)).map_err(translate)?;
         Ok(logits.into_iter().map(f32::to_bits).collect())
     }
+
+    fn draft_scored(&self, window: u32, alternatives: u32) -> Result<Vec<Scored>, ModelError> {
+        let mut session = self.borrow_mut();
+        let scored = WORKSPACE
+            .with_borrow_mut(|workspace| session::draft_scored(model(), &mut session, window, alternatives, workspace));
+        let scored = scored.map_err(translate)?;
+        scored.into_iter().map(|(token, score)| describe(token, &score).map_err(translate)).collect()
+    }
+}
+
+/// A score with the bytes of its tokens.
+fn describe(token: u32, score: &obsidian_model::Score) -> Result<Scored, Failure> {
+    let candidate = |id: u32, logprob: f32| {
+        Ok::<_, Failure>(Candidate { id, logprob, bytes: model().tokenizer().decode(&[id])? })
+    };
+    let alternatives = score.alternatives.iter().map(|(id, logprob)| candidate(*id, *logprob));
+    Ok(Scored { token: candidate(token, score.logprob)?, alternatives: alternatives.collect::<Result<_, _>>()? })
 }
 
 fn translate(failure: Failure) -> ModelError {

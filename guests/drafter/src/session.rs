@@ -1,21 +1,24 @@
 //! Conversations: tokens held, tokens computed, and steps over many of them at once.
 
-use obsidian_model::{KvCache, Lane, Model, ModelError, Sampler, Sampling, Wanted, Workspace};
+use obsidian_model::{KvCache, Lane, Model, ModelError, Sampler, Sampling, Score, Wanted, Workspace};
 
 /// One conversation.
 ///
 /// Either `latest` holds the logits after the last token, or the last token is not computed yet.
 pub struct Session {
     sampler: Sampler,
+    /// Where the answer begins: the sampler has counted exactly the tokens from here on.
+    answer_start: usize,
     tokens: Vec<u32>,
     cache: KvCache,
     latest: Option<Vec<f32>>,
 }
 
 impl Session {
-    /// An empty conversation.
-    pub fn new(model: &Model, sampling: Sampling) -> Self {
-        Self { sampler: Sampler::new(sampling), tokens: Vec::new(), cache: model.new_cache(), latest: None }
+    /// An empty conversation whose answer will begin after `answer_start` tokens.
+    pub fn new(model: &Model, sampling: Sampling, answer_start: usize) -> Self {
+        let sampler = Sampler::new(sampling);
+        Self { sampler, answer_start, tokens: Vec::new(), cache: model.new_cache(), latest: None }
     }
 
     /// Tokens held, computed or not.
@@ -33,10 +36,16 @@ impl Session {
             return Err(ModelError::ContextFull(info.context_length));
         }
         if !ids.is_empty() {
-            self.tokens.extend(ids);
-            self.latest = None;
+            self.extend(ids);
         }
         Ok(())
+    }
+
+    fn extend(&mut self, ids: &[u32]) {
+        let of_the_prompt = self.answer_start.saturating_sub(self.tokens.len()).min(ids.len());
+        self.sampler.count(&ids[of_the_prompt..]);
+        self.tokens.extend(ids);
+        self.latest = None;
     }
 
     /// Keeps the first `length` tokens.
@@ -47,6 +56,8 @@ impl Session {
         if length == self.length() {
             return Ok(());
         }
+        let of_the_answer = self.answer_start.max(length as usize).min(self.tokens.len());
+        self.sampler.uncount(&self.tokens[of_the_answer..]);
         self.tokens.truncate(length as usize);
         self.latest = None;
         // The last token kept is computed once more: its logits are not kept.
@@ -66,11 +77,6 @@ impl Session {
         let row = model.forward(&mut lanes, workspace)?.lane(0).last().to_vec();
         self.latest = Some(row.clone());
         Ok(row)
-    }
-
-    fn append(&mut self, token: u32) {
-        self.tokens.push(token);
-        self.latest = None;
     }
 
     fn is_full(&self, model: &Model) -> bool {
@@ -107,7 +113,7 @@ pub(crate) fn step(
             Some(latest) => session.sampler.pick(latest, position),
             None => session.sampler.pick(logits.lane(index).last(), position),
         };
-        session.append(token);
+        session.extend(&[token]);
         picked.push(token);
     }
     Ok(picked)
@@ -139,4 +145,29 @@ pub(crate) fn draft(
         }
     }
     Ok(drafts)
+}
+
+/// Like [`draft`] for one session, with the score of each token and of the likeliest `alternatives`.
+pub(crate) fn draft_scored(
+    model: &Model,
+    session: &mut Session,
+    window: u32,
+    alternatives: u32,
+    workspace: &mut Workspace,
+) -> Result<Vec<(u32, Score)>, ModelError> {
+    let mut scored: Vec<(u32, Score)> = Vec::new();
+    for _ in 0..window {
+        let ended = scored.last().is_some_and(|(token, _)| model.info().end_ids.contains(token));
+        if ended || session.is_full(model) {
+            break;
+        }
+        if session.tokens.is_empty() {
+            return Err(ModelError::InvalidUse("a step with no token fed".to_owned()));
+        }
+        let logits = session.logits(model, workspace)?;
+        let token = session.sampler.pick(&logits, session.length());
+        session.extend(&[token]);
+        scored.push((token, Score::of(&logits, token, alternatives as usize)));
+    }
+    Ok(scored)
 }

@@ -69,10 +69,9 @@ impl ParsedChat {
             messages: self.messages,
             sampling: Sampling {
                 temperature: self.temperature,
-                top_k: 0,
                 top_p: self.top_p,
                 seed: self.seed.unwrap_or(arrival.seed),
-                choice: 0,
+                ..Sampling::default()
             },
             max_tokens: self.max_tokens.unwrap_or(arrival.max_tokens),
             stop: self.stop,

@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
             scope,
             prompt,
             emitted: Vec::new(),
-            sampling: request.sampling,
+            sampling: request.sampling.clone(),
             max_tokens: request.max_tokens,
             speculation: request.speculation,
             tenant_salt: pop.tenants.prefix_salt(&request.tenant),
@@ -167,6 +167,11 @@ impl<'a> Run<'a> {
         self.max_tokens.saturating_sub(emitted)
     }
 
+    /// The index of the answer's first token: penalties count from here on, whoever goes on with the answer.
+    fn answer_start(&self) -> u32 {
+        u32::try_from(self.prompt.get().as_slice().len()).unwrap_or(u32::MAX)
+    }
+
     /// Prompt and answer so far.
     fn sequence(&self) -> Vec<TokenId> {
         let mut sequence = self.prompt.get().as_slice().to_vec();
@@ -187,7 +192,7 @@ impl<'a> Run<'a> {
     async fn session(&mut self) -> Result<DraftSession, SandboxError> {
         let mut patience = Patience::new();
         let mut session = loop {
-            match self.pop.parts.drafter.open(self.sampling).await {
+            match self.pop.parts.drafter.open(self.sampling.clone(), self.answer_start()).await {
                 Ok(session) => break session,
                 // Full is full: another tier, or the client, does better than a queue of waiters here.
                 Err(error @ SandboxError::Overloaded { .. }) => return Err(error),

@@ -42,12 +42,13 @@ fn request(number: u64) -> (Request, Arc<Outbox>) {
         reply: Reply::new(outbox.clone()),
         version: 1,
         mode: Mode::Sync,
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 1, choice: 0 },
+        sampling: Sampling { temperature: 0.0, seed: 1, ..Sampling::default() },
         max_tokens: 50,
         end_ids: Vec::new(),
         salt: SALT,
         prefix: None,
         suffix: vec![10, 11, 12],
+        answer_start: None,
     };
     (request, outbox)
 }

@@ -49,7 +49,7 @@ async fn first_tokens_follow_the_targets_distribution() {
         let mut options = options(&hub, 0.7, Speculation::Sync);
         options.sampling.seed = seed;
         options.sampling.top_k = KEPT as u32;
-        let window = Drafter::new(draft.clone(), options.sampling).draft(&prompt, 2);
+        let window = Drafter::new(draft.clone(), options.sampling.clone(), prompt.len()).draft(&prompt, 2);
         let mut stream = link.open(&masked(&prompt), options).await.unwrap();
         let verdict = stream.verify(&window).await.unwrap();
         accepted += u32::from(verdict.accepted > 0);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use obsidian_model::{ChatMessage, Model};
-use obsidian_types::{FinishReason, Speculation};
+use obsidian_types::{FinishReason, Sampling, Speculation};
 use obsidian_wire::HubLink;
 use tokio::task::JoinSet;
 
@@ -39,9 +39,23 @@ fn prompts(model: &Model) -> Vec<Vec<u32>> {
     QUESTIONS.iter().map(|content| model.render(&[ChatMessage { role: "user", content }]).unwrap()).collect()
 }
 
+/// What changes the logits, a different way for each prompt.
+fn adjust(number: usize, sampling: Sampling) -> Sampling {
+    match number % 4 {
+        0 => sampling,
+        1 => Sampling { frequency_penalty: 0.9, presence_penalty: 0.6, ..sampling },
+        // Repeats itself: what was accepted must count for what is drafted next.
+        2 => Sampling { frequency_penalty: -1.1, presence_penalty: -0.3, ..sampling },
+        _ => {
+            let logit_bias = (0..150).map(|id| (id * 3, if id % 2 == 0 { -100.0 } else { 2.5 })).collect();
+            Sampling { frequency_penalty: 2.0, logit_bias, ..sampling }
+        }
+    }
+}
+
 /// Without the hub: the target's own answer, one token at a time.
 fn reference(target: Arc<Model>, prompt: &[u32], options: &obsidian_wire::OpenOptions) -> Vec<u32> {
-    let mut decoder = Drafter::new(target, options.sampling);
+    let mut decoder = Drafter::new(target, options.sampling.clone(), prompt.len());
     let mut sequence = prompt.to_vec();
     loop {
         let id = decoder.draft(&sequence, 1)[0];
@@ -65,7 +79,7 @@ async fn check(link: HubLink, case: Case) -> (Who, usize, usize) {
     let Case { who, prompt, options, draft, target, expected } = case;
     let vocabulary = target.info().vocabulary_size;
     let model = if matches!(who, Who::Target(_)) { target } else { draft };
-    let mut drafter = Drafter::new(model, options.sampling);
+    let mut drafter = Drafter::new(model, options.sampling.clone(), prompt.len());
     let answer = speculated(&link, &prompt, options, |sequence| match who {
         Who::Draft(window) | Who::Target(window) => drafter.draft(sequence, window),
         Who::Nonsense => (0..5).map(|step| (sequence.len() as u32 * 31 + step * 17) % vocabulary).collect(),
@@ -94,12 +108,22 @@ async fn exact(target: impl Fn() -> Model, draft: Arc<Model>, everyone: &[Who]) 
     assert_eq!(target.info().vocabulary_digest, draft.info().vocabulary_digest);
     // All at once, so that passes mix prefill, windows and single steps of many streams.
     let mut cases = JoinSet::new();
+    let mut changed = 0;
     for (number, prompt) in prompts(&target).into_iter().enumerate() {
         for temperature in TEMPERATURES {
             let mut off = options(&hub, temperature, Speculation::Off);
-            off.sampling.seed = number as u64;
+            off.sampling = adjust(number, Sampling { seed: number as u64, ..off.sampling });
+            off.answer_start = prompt.len() as u32;
             let (ids, finish) = alone(&link, &prompt, off.clone()).await;
             assert_eq!(ids, reference(target.clone(), &prompt, &off), "the hub alone, {temperature}, prompt {number}");
+            check_takeover(&link, &prompt, &ids, &off).await;
+            if off.sampling.adjusts() {
+                let sampling = Sampling { temperature, seed: number as u64, ..Sampling::default() };
+                let plain = obsidian_wire::OpenOptions { sampling, ..off.clone() };
+                changed += usize::from(reference(target.clone(), &prompt, &plain) != ids);
+                let banned = |id: &u32| off.sampling.logit_bias.iter().any(|bias| *bias == (*id, -100.0));
+                assert!(!ids.iter().any(banned));
+            }
             assert_eq!(finish == FinishReason::Length, ids.len() == 24 && !off.end_ids.contains(&ids[23]));
             for who in everyone.iter().copied() {
                 let case = Case {
@@ -114,7 +138,18 @@ async fn exact(target: impl Fn() -> Model, draft: Arc<Model>, everyone: &[Who]) 
             }
         }
     }
+    assert!(changed >= 10, "penalties and bias changed only {changed} answers: the test shows nothing");
     cases.join_all().await
+}
+
+/// A hub that takes over in the middle goes on as the one before it would have: penalties count the answer's
+/// beginning, which comes with the prompt.
+async fn check_takeover(link: &HubLink, prompt: &[u32], ids: &[u32], options: &obsidian_wire::OpenOptions) {
+    let half = ids.len() / 2;
+    let (begun, rest) = ids.split_at(half);
+    let options = obsidian_wire::OpenOptions { max_tokens: options.max_tokens - half as u32, ..options.clone() };
+    let (taken_over, _) = alone(link, &[prompt, begun].concat(), options).await;
+    assert_eq!(taken_over, rest);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,7 +76,8 @@ pub(crate) fn options(hub: &HubHandle, temperature: f32, speculation: Speculatio
         model: info.model.clone(),
         vocabulary_digest: info.vocabulary_digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         numerics_id: Some(info.numerics_id.clone()),
-        sampling: obsidian_types::Sampling { temperature, top_k: 0, top_p: 1.0, seed: 42, choice: 0 },
+        sampling: obsidian_types::Sampling { temperature, seed: 42, ..obsidian_types::Sampling::default() },
+        answer_start: 0,
         speculation,
         max_tokens: 24,
         end_ids: info.end_ids.clone(),
@@ -134,13 +135,26 @@ pub(crate) struct Drafter {
     fed: Vec<u32>,
     workspace: Workspace,
     sampler: Sampler,
+    answer_start: usize,
+    /// Ids of the answer that the sampler has counted.
+    counted: Vec<u32>,
 }
 
 impl Drafter {
-    pub(crate) fn new(model: Arc<Model>, sampling: obsidian_types::Sampling) -> Self {
-        let obsidian_types::Sampling { temperature, top_k, top_p, seed, choice } = sampling;
-        let sampler = Sampler::new(Sampling { temperature, top_k, top_p, seed, choice });
-        Self { cache: model.new_cache(), model, fed: Vec::new(), workspace: Workspace::new(), sampler }
+    pub(crate) fn new(model: Arc<Model>, sampling: obsidian_types::Sampling, answer_start: usize) -> Self {
+        let sampler = Sampler::new(Sampling {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            choice: sampling.choice,
+            frequency_penalty: sampling.frequency_penalty,
+            presence_penalty: sampling.presence_penalty,
+            logit_bias: sampling.logit_bias,
+        });
+        let cache = model.new_cache();
+        let (fed, workspace, counted) = (Vec::new(), Workspace::new(), Vec::new());
+        Self { model, cache, fed, workspace, sampler, answer_start, counted }
     }
 
     pub(crate) fn draft(&mut self, sequence: &[u32], window: usize) -> Vec<u32> {
@@ -161,6 +175,11 @@ impl Drafter {
         let mut lanes = [obsidian_model::Lane { cache: &mut self.cache, ids, wanted: obsidian_model::Wanted::Last }];
         let logits = self.model.forward(&mut lanes, &mut self.workspace).unwrap();
         self.fed = sequence.to_vec();
+        let answer = &sequence[self.answer_start..];
+        let same = self.counted.iter().zip(answer).take_while(|(counted, id)| counted == id).count();
+        self.sampler.uncount(&self.counted.split_off(same));
+        self.sampler.count(&answer[same..]);
+        self.counted = answer.to_vec();
         self.sampler.pick(logits.lane(0).last(), sequence.len() as u32)
     }
 }

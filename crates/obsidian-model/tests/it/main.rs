@@ -9,6 +9,7 @@ mod hostile;
 #[cfg(test)]
 mod injection;
 #[cfg(test)]
+mod penalties;
 mod reference;
 #[cfg(test)]
 mod sampler;

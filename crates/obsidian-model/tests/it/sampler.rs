@@ -2,7 +2,9 @@
 
 use obsidian_model::{Noise, Sampler, Sampling, gumbel};
 
-const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 42, choice: 0 };
+fn plain() -> Sampling {
+    Sampling { seed: 42, ..Sampling::default() }
+}
 
 /// Draws at many positions and compares counts with `expected` probabilities by Pearson's χ².
 fn chi_square(sampling: Sampling, logits: &[f32], expected: &[f64]) -> f64 {
@@ -44,42 +46,42 @@ const LOGITS: [f32; 10] = [1.0, 2.0, 0.5, -1.0, 1.5, 0.0, 2.2, -0.5, 0.9, 1.1];
 #[test]
 fn draws_follow_the_distribution() {
     for (temperature, seed) in [(1.0, 42), (0.8, 7), (1.7, u64::MAX)] {
-        let sampling = Sampling { temperature, seed, ..PLAIN };
+        let sampling = Sampling { temperature, seed, ..plain() };
         let statistic = chi_square(sampling, &LOGITS, &softmax(&LOGITS, f64::from(temperature)));
         assert!(statistic < LIMIT, "χ² = {statistic}");
     }
     let probabilities = softmax(&LOGITS, 1.0);
-    let top_k = Sampling { top_k: 3, ..PLAIN };
+    let top_k = Sampling { top_k: 3, ..plain() };
     assert!(chi_square(top_k, &LOGITS, &only(&probabilities, &[6, 1, 4])) < LIMIT);
     // The four likeliest reach 0.28 + 0.23 + 0.14 + 0.09 > 0.7; three do not.
-    let top_p = Sampling { top_p: 0.7, ..PLAIN };
+    let top_p = Sampling { top_p: 0.7, ..plain() };
     assert!(chi_square(top_p, &LOGITS, &only(&probabilities, &[6, 1, 4, 9])) < LIMIT);
 }
 
 #[test]
 fn a_wrong_distribution_is_noticed() {
-    assert!(chi_square(PLAIN, &LOGITS, &softmax(&LOGITS, 1.1)) > LIMIT);
+    assert!(chi_square(plain(), &LOGITS, &softmax(&LOGITS, 1.1)) > LIMIT);
 }
 
 #[test]
 fn picks_depend_on_nothing_but_their_arguments() {
-    let mut sampler = Sampler::new(PLAIN);
+    let mut sampler = Sampler::new(plain());
     let forward: Vec<u32> = (0..50).map(|position| sampler.pick(&LOGITS, position)).collect();
     let backward: Vec<u32> = (0..50).rev().map(|position| sampler.pick(&LOGITS, position)).collect();
     assert!(forward.iter().eq(backward.iter().rev()));
-    let mut other_choice = Sampler::new(Sampling { choice: 1, ..PLAIN });
+    let mut other_choice = Sampler::new(Sampling { choice: 1, ..plain() });
     let other: Vec<u32> = (0..50).map(|position| other_choice.pick(&LOGITS, position)).collect();
     assert_ne!(forward, other);
 }
 
 #[test]
 fn greedy_takes_the_first_largest() {
-    let mut greedy = Sampler::new(Sampling { temperature: 0.0, ..PLAIN });
+    let mut greedy = Sampler::new(Sampling { temperature: 0.0, ..plain() });
     assert_eq!(greedy.pick(&[0.0, f32::NAN, 3.0, 3.0, 1.0], 0), 2);
     assert_eq!(greedy.pick(&[f32::NAN], 0), 0);
-    let mut single = Sampler::new(Sampling { top_k: 1, ..PLAIN });
+    let mut single = Sampler::new(Sampling { top_k: 1, ..plain() });
     assert_eq!(single.pick(&LOGITS, 3), 6);
-    let mut broken = Sampler::new(PLAIN);
+    let mut broken = Sampler::new(plain());
     assert_eq!(broken.pick(&[f32::NAN, f32::NEG_INFINITY, 1.0], 3), 2);
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::handle::{SessionGuard, Status};
 use super::instance::{Instance, SessionNumber};
+use super::scored::ScoredToken;
 use crate::error::SandboxError;
 
 /// A session, and which instance of the sandbox it lives in.
@@ -34,12 +35,15 @@ pub(super) enum Work {
     Render(Vec<Message>, Reply<Vec<TokenId>>),
     Tokenize(String, Reply<Vec<TokenId>>),
     Detokenize(Vec<TokenId>, Reply<Vec<u8>>),
-    Open(Sampling, Reply<SessionGuard>),
+    /// Sampling, and the index at which the answer begins.
+    Open(Sampling, u32, Reply<SessionGuard>),
     Feed(SessionId, Vec<TokenId>, Reply<()>),
     Truncate(SessionId, u32, Reply<()>),
     Length(SessionId, Reply<u32>),
     Logits(SessionId, Reply<Vec<f32>>),
     Draft(SessionId, u32, Reply<Vec<TokenId>>),
+    /// Window and alternatives.
+    DraftScored(SessionId, u32, u8, Reply<Vec<ScoredToken>>),
 }
 
 impl Work {
@@ -49,10 +53,11 @@ impl Work {
             Self::Render(_, reply) | Self::Tokenize(_, reply) => send(reply, Err(error)),
             Self::Draft(_, _, reply) => send(reply, Err(error)),
             Self::Detokenize(_, reply) => send(reply, Err(error)),
-            Self::Open(_, reply) => send(reply, Err(error)),
+            Self::Open(_, _, reply) => send(reply, Err(error)),
             Self::Feed(_, _, reply) | Self::Truncate(_, _, reply) => send(reply, Err(error)),
             Self::Length(_, reply) => send(reply, Err(error)),
             Self::Logits(_, reply) => send(reply, Err(error)),
+            Self::DraftScored(_, _, _, reply) => send(reply, Err(error)),
         }
     }
 
@@ -63,7 +68,8 @@ impl Work {
             | Self::Truncate(id, ..)
             | Self::Length(id, _)
             | Self::Logits(id, _)
-            | Self::Draft(id, ..) => Some(*id),
+            | Self::Draft(id, ..)
+            | Self::DraftScored(id, ..) => Some(*id),
         }
     }
 }
@@ -141,13 +147,16 @@ impl<'instance> Shift<'instance> {
             Work::Render(messages, reply) => self.answer(reply, |it| it.render(&messages)),
             Work::Tokenize(text, reply) => self.answer(reply, |it| it.tokenize(&text)),
             Work::Detokenize(ids, reply) => self.answer(reply, |it| it.detokenize(&ids)),
-            Work::Open(sampling, reply) => self.open(sampling, reply),
+            Work::Open(sampling, answer_start, reply) => self.open(&sampling, answer_start, reply),
             Work::Feed(id, ids, reply) => self.answer(reply, |it| it.feed(id.number, &ids)),
             Work::Truncate(id, length, reply) => {
                 self.answer(reply, |it| it.truncate(id.number, length));
             }
             Work::Length(id, reply) => self.answer(reply, |it| it.length(id.number)),
             Work::Logits(id, reply) => self.answer(reply, |it| it.logits(id.number)),
+            Work::DraftScored(id, window, alternatives, reply) => {
+                self.answer(reply, |it| it.draft_scored(id.number, window, alternatives));
+            }
             Work::Draft(id, window, reply) => self.drafts.push(PendingDraft { number: id.number, window, reply }),
         }
     }
@@ -162,7 +171,7 @@ impl<'instance> Shift<'instance> {
         self.dead |= result.as_ref().is_err_and(is_fatal);
     }
 
-    fn open(&mut self, sampling: Sampling, reply: Reply<SessionGuard>) {
+    fn open(&mut self, sampling: &Sampling, answer_start: u32, reply: Reply<SessionGuard>) {
         if self.instance.sessions() >= MAX_DRAFTER_SESSIONS {
             let what = "the drafter sandbox";
             return send(reply, Err(SandboxError::Overloaded { what }));
@@ -171,7 +180,7 @@ impl<'instance> Shift<'instance> {
         *self.next_session += 1;
         let status = Arc::clone(self.status);
         self.answer(reply, |instance| {
-            instance.open(id.number, sampling)?;
+            instance.open(id.number, sampling, answer_start)?;
             Ok(SessionGuard::new(id, status))
         });
     }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use obsidian_registry::{Artifact, Verified};
-use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_QUEUE};
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_QUEUE, MAX_TOP_LOGPROBS};
 use obsidian_types::{Message, Sampling, TokenId};
 use tokio::sync::oneshot;
 
 use super::actor::{Command, Reply, SessionId, Work};
+use super::scored::ScoredToken;
 use super::supervisor::Supervisor;
 use crate::busy::BusyMeter;
 use crate::engine::Engines;
@@ -144,15 +145,16 @@ impl Drafter {
         self.0.ask(|reply| Work::Detokenize(ids, reply)).await
     }
 
-    /// Opens a session.
+    /// Opens a session. `answer_start` is the length of the prompt: tokens from that index on are the answer's,
+    /// whether fed or drafted, and only they are penalised.
     ///
     /// # Errors
     /// [`SandboxError::Overloaded`] if the queue or the sandbox is full, [`SandboxError::Unavailable`]
     /// while the sandbox restarts, or the failure that ends it.
-    pub async fn open(&self, sampling: Sampling) -> Result<DraftSession, SandboxError> {
+    pub async fn open(&self, sampling: Sampling, answer_start: u32) -> Result<DraftSession, SandboxError> {
         let shared = Arc::clone(&self.0);
         // The handle is made by the worker, so that one nobody waits for any more closes itself.
-        let guard = self.0.ask(|reply| Work::Open(sampling, reply)).await?;
+        let guard = self.0.ask(|reply| Work::Open(sampling, answer_start, reply)).await?;
         Ok(DraftSession { shared, id: guard.id, guard: Some(guard) })
     }
 }
@@ -223,6 +225,17 @@ impl DraftSession {
     pub async fn draft(&mut self, window: u32) -> Result<Vec<TokenId>, SandboxError> {
         let (id, window) = (self.id, window.min(MAX_DRAFT_WINDOW));
         self.shared.ask(|reply| Work::Draft(id, window, reply)).await
+    }
+
+    /// As [`DraftSession::draft`], and says how likely each token and the likeliest `alternatives` (at most
+    /// [`MAX_TOP_LOGPROBS`]) were. Costs a pass of its own where plain drafts share one.
+    ///
+    /// # Errors
+    /// As [`DraftSession::draft`].
+    pub async fn draft_scored(&mut self, window: u32, alternatives: u8) -> Result<Vec<ScoredToken>, SandboxError> {
+        let (id, window) = (self.id, window.min(MAX_DRAFT_WINDOW));
+        let alternatives = alternatives.min(MAX_TOP_LOGPROBS);
+        self.shared.ask(|reply| Work::DraftScored(id, window, alternatives, reply)).await
     }
 
     /// Next-token logits after the last token.

@@ -7,6 +7,7 @@ use obsidian_types::{Message, Sampling, TokenId};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
+use super::scored::{Candidate, MAX_TOKEN_BYTES, ScoredToken};
 use crate::call::{Alive, call, quoted};
 use crate::engine::Lane;
 use crate::error::{Refusal, SandboxError};
@@ -102,15 +103,23 @@ impl Instance {
         self.refusable(|guest, store| guest.call_detokenize(store, ids))
     }
 
-    pub(super) fn open(&mut self, number: SessionNumber, sampling: Sampling) -> Result<(), SandboxError> {
+    pub(super) fn open(
+        &mut self,
+        number: SessionNumber,
+        sampling: &Sampling,
+        answer_start: u32,
+    ) -> Result<(), SandboxError> {
         let sampling = drafting::Sampling {
             temperature: sampling.temperature,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             seed: sampling.seed,
             choice: sampling.choice,
+            frequency_penalty: sampling.frequency_penalty,
+            presence_penalty: sampling.presence_penalty,
+            logit_bias: sampling.logit_bias.to_vec(),
         };
-        let session = self.call(|guest, store| guest.session().call_constructor(store, sampling))?;
+        let session = self.call(|guest, store| guest.session().call_constructor(store, &sampling, answer_start))?;
         self.sessions.insert(number, session);
         Ok(())
     }
@@ -157,6 +166,30 @@ impl Instance {
         Ok(drafts)
     }
 
+    /// Advances one session and scores every token.
+    pub(super) fn draft_scored(
+        &mut self,
+        number: SessionNumber,
+        window: u32,
+        alternatives: u8,
+    ) -> Result<Vec<ScoredToken>, SandboxError> {
+        let session = self.session(number)?;
+        let asked = u32::from(alternatives);
+        let scored = self.refusable(|guest, store| guest.session().call_draft_scored(store, session, window, asked))?;
+        let within = |scored: &drafting::Scored| {
+            let mut candidates = scored.alternatives.iter().chain([&scored.token]);
+            scored.alternatives.len() <= usize::from(alternatives)
+                && candidates.all(|candidate| candidate.bytes.len() <= MAX_TOKEN_BYTES && !candidate.logprob.is_nan())
+        };
+        if scored.len() > window as usize || !scored.iter().all(within) {
+            return Err(SandboxError::Contract {
+                guest: self.name.clone(),
+                rule: "draft-scored returns no more tokens and alternatives than asked for, each with a number",
+            });
+        }
+        Ok(scored.into_iter().map(ScoredToken::from).collect())
+    }
+
     fn session(&self, number: SessionNumber) -> Result<ResourceAny, SandboxError> {
         let session = self.sessions.get(&number).copied();
         session.ok_or(SandboxError::SessionLost)
@@ -178,6 +211,17 @@ impl Instance {
         };
         let guest = self.guest.obsidian_edge_drafting();
         call(&self.name, self.limits, store, |store| function(guest, store))
+    }
+}
+
+impl From<drafting::Scored> for ScoredToken {
+    fn from(scored: drafting::Scored) -> Self {
+        let candidate = |candidate: drafting::Candidate| Candidate {
+            id: candidate.id,
+            logprob: candidate.logprob,
+            bytes: candidate.bytes,
+        };
+        Self { token: candidate(scored.token), alternatives: scored.alternatives.into_iter().map(candidate).collect() }
     }
 }
 

@@ -7,6 +7,8 @@
 mod actor;
 mod handle;
 mod instance;
+mod scored;
 mod supervisor;
 
 pub use handle::{DraftSession, Drafter, ModelInfo, Startup};
+pub use scored::{Candidate, ScoredToken};

@@ -14,7 +14,7 @@ const TRAP_TOKEN: u32 = 666;
 const LOOP_TOKEN: u32 = 667;
 
 fn sampling(seed: u64) -> Sampling {
-    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed, choice: 0 }
+    Sampling { temperature: 0.0, seed, ..Sampling::default() }
 }
 
 fn weights(head: &[u8]) -> WeightFile {
@@ -33,7 +33,7 @@ async fn command(drafter: &Drafter, text: &str) -> Result<Vec<u32>, SandboxError
 }
 
 async fn draft_alone(drafter: &Drafter, seed: u64, window: u32) -> Vec<u32> {
-    let mut session = drafter.open(sampling(seed)).await.expect("a session");
+    let mut session = drafter.open(sampling(seed), 0).await.expect("a session");
     session.feed(&[1, 2, seed as u32 % 100]).await.expect("fed");
     session.draft(window).await.expect("drafted")
 }
@@ -42,7 +42,7 @@ async fn draft_alone(drafter: &Drafter, seed: u64, window: u32) -> Vec<u32> {
 fn sessions_feed_truncate_and_draft() {
     let drafter = hostile();
     block_on(async {
-        let mut session = drafter.open(sampling(3)).await.expect("a session");
+        let mut session = drafter.open(sampling(3), 0).await.expect("a session");
         session.feed(&[5, 6, 7]).await.expect("fed");
         let drafted = session.draft(4).await.expect("drafted");
         assert_eq!(drafted.len(), 4);
@@ -71,7 +71,7 @@ fn concurrent_drafts_become_one_call_and_equal_single_ones() {
 
         let mut sessions = Vec::new();
         for seed in 0..24 {
-            let mut session = drafter.open(sampling(seed)).await.expect("a session");
+            let mut session = drafter.open(sampling(seed), 0).await.expect("a session");
             session.feed(&[1, 2, seed as u32 % 100]).await.expect("fed");
             sessions.push(session);
         }
@@ -100,9 +100,9 @@ fn concurrent_drafts_become_one_call_and_equal_single_ones() {
 fn one_bad_session_in_a_batch_does_not_spoil_the_others() {
     let drafter = hostile();
     block_on(async {
-        let mut good = drafter.open(sampling(1)).await.expect("a session");
+        let mut good = drafter.open(sampling(1), 0).await.expect("a session");
         good.feed(&[1, 2, 3]).await.expect("fed");
-        let mut empty = drafter.open(sampling(2)).await.expect("a session");
+        let mut empty = drafter.open(sampling(2), 0).await.expect("a session");
         let (drafted, refused) = tokio::join!(good.draft(2), empty.draft(2));
         assert_eq!(drafted.expect("drafted").len(), 2);
         assert!(matches!(refused, Err(SandboxError::Refused(Refusal::InvalidUse(_)))));
@@ -120,17 +120,17 @@ fn a_trap_ends_the_instance_and_the_next_one_works() {
     let drafter = hostile();
     let bystander = hostile();
     block_on(async {
-        let mut lost = drafter.open(sampling(1)).await.expect("a session");
-        let mut beside = bystander.open(sampling(1)).await.expect("a session");
+        let mut lost = drafter.open(sampling(1), 0).await.expect("a session");
+        let mut beside = bystander.open(sampling(1), 0).await.expect("a session");
         lost.feed(&[1]).await.expect("fed");
         beside.feed(&[1]).await.expect("fed");
-        let mut culprit = drafter.open(sampling(2)).await.expect("a session");
+        let mut culprit = drafter.open(sampling(2), 0).await.expect("a session");
         culprit.feed(&[TRAP_TOKEN]).await.expect("fed");
         assert!(matches!(culprit.draft(1).await, Err(SandboxError::Trap { .. })));
 
         assert!(matches!(lost.draft(1).await, Err(SandboxError::SessionLost)));
         assert!(matches!(culprit.feed(&[1]).await, Err(SandboxError::SessionLost)));
-        let mut fresh = drafter.open(sampling(1)).await.expect("the supervisor started another");
+        let mut fresh = drafter.open(sampling(1), 0).await.expect("the supervisor started another");
         fresh.feed(&[1]).await.expect("fed");
         let recovered = fresh.draft(3).await.expect("drafted");
         assert_eq!(beside.draft(3).await.expect("unaffected"), recovered);
@@ -145,7 +145,7 @@ fn a_trap_ends_the_instance_and_the_next_one_works() {
 fn deadline_and_memory_are_contained_and_told_apart() {
     let drafter = hostile();
     block_on(async {
-        let mut looping = drafter.open(sampling(1)).await.expect("a session");
+        let mut looping = drafter.open(sampling(1), 0).await.expect("a session");
         looping.feed(&[LOOP_TOKEN]).await.expect("fed");
         assert!(matches!(looping.draft(1).await, Err(SandboxError::Deadline { limit_ms: 2_000, .. })));
         assert!(drafter.load() > 0.5, "two seconds of looping is load: {}", drafter.load());
@@ -173,13 +173,13 @@ fn closed_sessions_make_room() {
     block_on(async {
         let mut open = Vec::new();
         for _ in 0..MAX_DRAFTER_SESSIONS {
-            open.push(drafter.open(sampling(1)).await.expect("room"));
+            open.push(drafter.open(sampling(1), 0).await.expect("room"));
         }
-        let refused = drafter.open(sampling(1)).await.map(|_| ());
+        let refused = drafter.open(sampling(1), 0).await.map(|_| ());
         assert!(matches!(refused, Err(SandboxError::Overloaded { .. })));
         open.truncate(MAX_DRAFTER_SESSIONS / 2);
         // The worker closes sessions before it takes the next command.
-        assert!(drafter.open(sampling(1)).await.is_ok());
+        assert!(drafter.open(sampling(1), 0).await.is_ok());
     });
 }
 
@@ -189,11 +189,11 @@ fn an_answer_nobody_waits_for_leaves_no_session_open() {
     block_on(async {
         for _ in 0..3 * MAX_DRAFTER_SESSIONS {
             // Polled once, so that the command is sent, then dropped.
-            let open = drafter.open(sampling(1));
+            let open = drafter.open(sampling(1), 0);
             let _ = tokio::time::timeout(std::time::Duration::ZERO, open).await;
             command(&drafter, "hi").await.expect("alive");
         }
-        assert!(drafter.open(sampling(1)).await.is_ok());
+        assert!(drafter.open(sampling(1), 0).await.is_ok());
     });
 }
 

@@ -62,7 +62,7 @@ fn logits_are_the_same_bits() {
             let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
             let mut cache = model.new_cache();
             block_on(async {
-                let mut session = drafter.open(greedy()).await.expect("a session");
+                let mut session = drafter.open(greedy(), 0).await.expect("a session");
                 // The whole prompt at once, then token by token.
                 let native = last_logits(&model, &mut cache, &mut workspace, &ids);
                 session.feed(&ids).await.expect("fed");
@@ -85,19 +85,32 @@ fn logits_are_the_same_bits() {
 }
 
 fn greedy() -> Sampling {
-    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, choice: 0 }
+    Sampling { temperature: 0.0, ..Sampling::default() }
+}
+
+fn native(sampling: &Sampling) -> obsidian_model::Sampling {
+    obsidian_model::Sampling {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        seed: sampling.seed,
+        choice: sampling.choice,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
+        logit_bias: sampling.logit_bias.clone(),
+    }
 }
 
 /// Continues a prompt natively, one token at a time.
-fn continue_natively(model: &Model, sampling: Sampling, ids: &[u32], window: usize) -> Vec<u32> {
-    let Sampling { temperature, top_k, top_p, seed, choice } = sampling;
-    let mut sampler = Sampler::new(obsidian_model::Sampling { temperature, top_k, top_p, seed, choice });
+fn continue_natively(model: &Model, sampling: &Sampling, ids: &[u32], window: usize) -> Vec<u32> {
+    let mut sampler = Sampler::new(native(sampling));
     let (mut cache, mut workspace) = (model.new_cache(), Workspace::new());
     let mut drafted: Vec<u32> = Vec::new();
     let mut fresh = ids.to_vec();
     while drafted.len() < window {
         let logits = last_logits(model, &mut cache, &mut workspace, &fresh);
         let next = sampler.pick(&logits, (ids.len() + drafted.len()) as u32);
+        sampler.count(&[next]);
         drafted.push(next);
         fresh = vec![next];
         if model.info().end_ids.contains(&next) {
@@ -116,7 +129,15 @@ fn drafts_of_a_batch_are_those_of_native_single_runs() {
             let prompt = PROMPTS[index % PROMPTS.len()];
             let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
             let temperature = [0.0, 0.8, 1.2][index / 2];
-            (ids, Sampling { temperature, top_p: 0.95, seed: index as u64, ..greedy() })
+            let sampling = Sampling { temperature, top_p: 0.95, seed: index as u64, ..greedy() };
+            // Half of them with the logits changed; a batch mixes both.
+            let adjusted = Sampling {
+                frequency_penalty: 0.7,
+                presence_penalty: -0.4,
+                logit_bias: [(5, 1.5), (40, -100.0)].into(),
+                ..sampling.clone()
+            };
+            (ids, if index % 2 == 0 { sampling } else { adjusted })
         })
         .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -125,7 +146,7 @@ fn drafts_of_a_batch_are_those_of_native_single_runs() {
         for (index, (ids, sampling)) in cases.iter().cloned().enumerate() {
             let drafter = drafter.clone();
             tasks.spawn(async move {
-                let mut session = drafter.open(sampling).await.expect("a session");
+                let mut session = drafter.open(sampling, ids.len() as u32).await.expect("a session");
                 session.feed(&ids).await.expect("fed");
                 let mut drafted = session.draft(5).await.expect("drafted");
                 drafted.extend(session.draft(7).await.expect("drafted"));
@@ -135,7 +156,7 @@ fn drafts_of_a_batch_are_those_of_native_single_runs() {
         while let Some(done) = tasks.join_next().await {
             let (index, drafted) = done.expect("no panic");
             let (ids, sampling) = &cases[index];
-            let native = continue_natively(&model, *sampling, ids, drafted.len());
+            let native = continue_natively(&model, sampling, ids, drafted.len());
             assert_eq!(drafted[..native.len()], native, "case {index}");
         }
     });

@@ -7,6 +7,7 @@ use obsidian_types::{Sampling, Speculation, TokenId};
 
 use crate::prefix::SALT_BYTES;
 use crate::proto;
+use crate::version::{ADJUSTED_SAMPLING, VERSIONS};
 
 /// How a link behaves.
 #[derive(Clone, Debug)]
@@ -115,6 +116,8 @@ pub struct OpenOptions {
     pub numerics_id: Option<String>,
     /// Sampling with the seed of the coupled noise.
     pub sampling: Sampling,
+    /// Length of the request's own prompt; what the opened prompt holds beyond it is answer already.
+    pub answer_start: u32,
     /// `Sync` and `Auto` verify draft windows, `Off` lets the hub decode alone.
     pub speculation: Speculation,
     /// Most tokens to emit, the end token counted.
@@ -133,13 +136,24 @@ impl OpenOptions {
         }
     }
 
+    /// Versions that can carry this sampling.
+    pub(crate) fn versions(&self) -> Vec<u32> {
+        let oldest = if self.sampling.adjusts() { ADJUSTED_SAMPLING } else { 0 };
+        VERSIONS.iter().copied().filter(|version| *version >= oldest).collect()
+    }
+
     pub(crate) fn proto_sampling(&self) -> proto::Sampling {
+        let (bias_ids, biases) = self.sampling.logit_bias.iter().copied().unzip();
         proto::Sampling {
             temperature: self.sampling.temperature,
             top_k: self.sampling.top_k,
             top_p: self.sampling.top_p,
             seed: self.sampling.seed,
             choice: self.sampling.choice,
+            frequency_penalty: self.sampling.frequency_penalty,
+            presence_penalty: self.sampling.presence_penalty,
+            bias_ids,
+            biases,
         }
     }
 }

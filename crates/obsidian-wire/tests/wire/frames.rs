@@ -16,14 +16,34 @@ fn open() -> Open {
         model: "target".to_owned(),
         vocabulary_digest: vec![0xaa; 32],
         numerics_id: "obsidian-q8-1".to_owned(),
-        sampling: Some(Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed: 42, choice: 1 }),
+        sampling: Some(Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            seed: 42,
+            choice: 1,
+            ..Sampling::default()
+        }),
         mode: Mode::Sync.into(),
         max_tokens: 256,
         end_ids: vec![2],
         tenant_salt: vec![0xbb; 16],
         prefix: Some(Prefix { blocks: 3, tip: vec![0xcc; 32] }),
         suffix: vec![1, 300, 70_000],
+        answer_start: 0,
     }
+}
+
+/// What version 2 added. Everything before it is as it was.
+fn adjusted() -> Open {
+    let sampling = Sampling {
+        frequency_penalty: 0.5,
+        presence_penalty: -0.25,
+        bias_ids: vec![7, 300],
+        biases: vec![1.5, -100.0],
+        ..open().sampling.unwrap()
+    };
+    Open { versions: vec![2], sampling: Some(sampling), answer_start: 51, ..open() }
 }
 
 #[test]
@@ -39,6 +59,7 @@ fn frames_are_frozen() {
     let verdict = Verdict { epoch: 2, position: 51, accepted: 3, next: vec![300], finish: Finish::End.into() };
     let ups = [
         ("open", up::Kind::Open(open())),
+        ("open with penalties and bias", up::Kind::Open(adjusted())),
         ("append", up::Kind::Append(Append { position: 0, ids: vec![1, 2, 300] })),
         ("draft", up::Kind::Draft(Draft { epoch: 2, position: 51, ids: vec![17, 300, 5, 4095] })),
         ("close", up::Kind::Close(Close {})),

@@ -12,9 +12,13 @@ use std::cell::{Cell, RefCell};
 
 wit_bindgen::generate!({ path: "../../../wit", world: "drafter" });
 
-use exports::obsidian::edge::drafting::{Guest, GuestSession, Message, ModelError, ModelInfo, Sampling, SessionBorrow};
+use exports::obsidian::edge::drafting::{
+    Candidate, Guest, GuestSession, Message, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+};
 use obsidian::edge::weights;
 
+/// A session with this seed scores more alternatives than it was asked for.
+const FLOOD_SEED: u64 = 666;
 /// Ids are below this.
 const VOCABULARY: u32 = 1_000;
 /// Tokens a session may hold.
@@ -165,7 +169,7 @@ impl Session {
 }
 
 impl GuestSession for Session {
-    fn new(sampling: Sampling) -> Self {
+    fn new(sampling: Sampling, _answer_start: u32) -> Self {
         Self { sampling, ids: RefCell::new(Vec::new()) }
     }
 
@@ -197,6 +201,17 @@ impl GuestSession for Session {
     fn logits(&self) -> Result<Vec<u32>, ModelError> {
         let next = self.next(&self.ids.borrow()) as usize;
         Ok((0..VOCABULARY as usize).map(|id| if id == next { 1.0_f32 } else { 0.0 }.to_bits()).collect())
+    }
+
+    /// With the seed [`FLOOD_SEED`], more alternatives than were asked for.
+    fn draft_scored(&self, window: u32, alternatives: u32) -> Result<Vec<Scored>, ModelError> {
+        let more = if self.sampling.seed == FLOOD_SEED { 1 } else { 0 };
+        let candidate = |id| Candidate { id, logprob: -1.0, bytes: vec![b'x'] };
+        let scored = self.draft(window).into_iter().map(|id| Scored {
+            token: candidate(id),
+            alternatives: (0..alternatives + more).map(candidate).collect(),
+        });
+        Ok(scored.collect())
     }
 }
 
