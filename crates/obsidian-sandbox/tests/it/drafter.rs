@@ -207,3 +207,18 @@ fn reasons_that_quote_the_prompt_are_not_shown() {
         assert!(matches!(refused, SandboxError::Refused(Refusal::Template(reason)) if reason.expose() == "refuse"));
     });
 }
+
+#[test]
+fn more_scores_than_asked_for_are_a_broken_contract() {
+    let drafter = hostile();
+    block_on(async {
+        let mut honest = drafter.open(sampling(1), 0).await.expect("a session");
+        honest.feed(&[5]).await.expect("fed");
+        let scored = honest.draft_scored(3, 2).await.expect("scored");
+        assert!(scored.len() == 3 && scored.iter().all(|scored| scored.alternatives.len() == 2));
+        let mut flood = drafter.open(sampling(666), 0).await.expect("a session");
+        flood.feed(&[5]).await.expect("fed");
+        let refused = flood.draft_scored(3, 2).await.map(|_| ());
+        assert!(matches!(refused, Err(SandboxError::Contract { .. })), "{refused:?}");
+    });
+}

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use obsidian_model::{ChatMessage, KvCache, Lane, Model, Sampler, Wanted, Workspace};
-use obsidian_sandbox::{Drafter, WeightFile};
+use obsidian_model::{ChatMessage, KvCache, Lane, Model, Sampler, Score, Wanted, Workspace};
+use obsidian_sandbox::{Candidate, Drafter, ScoredToken, WeightFile};
 use obsidian_types::{Message, Role, Sampling};
 
 use crate::{block_on, engines};
@@ -160,4 +160,62 @@ fn drafts_of_a_batch_are_those_of_native_single_runs() {
             assert_eq!(drafted[..native.len()], native, "case {index}");
         }
     });
+}
+
+/// The scores come from the raw distribution; the tokens are those of a plain draft. And a session that drafted
+/// wrongly and was rolled back goes on as one that never did: its penalties count the answer alone.
+#[test]
+fn scored_drafts_and_rollbacks_are_exact_under_penalties() {
+    let [path, _] = shipped();
+    let (drafter, model) = start(&path);
+    for temperature in [0.0, 0.9] {
+        let sampling = Sampling {
+            temperature,
+            seed: 11,
+            frequency_penalty: -0.8,
+            presence_penalty: 0.5,
+            logit_bias: [(7, 3.0), (11, -100.0)].into(),
+            ..Sampling::default()
+        };
+        let prompt = model.render(&[ChatMessage { role: "user", content: PROMPTS[1] }]).expect("rendered");
+        let expected = continue_natively(&model, &sampling, &prompt, 12);
+        let kept = expected.len() / 2;
+        block_on(async {
+            let open = || drafter.open(sampling.clone(), prompt.len() as u32);
+            let mut session = open().await.expect("a session");
+            session.feed(&prompt).await.expect("fed");
+            let scored = session.draft_scored(12, 3).await.expect("scored");
+            let ids: Vec<u32> = scored.iter().map(|scored| scored.token.id).collect();
+            assert_eq!(ids, expected);
+            compare_scores(&model, &prompt, &scored);
+
+            // As after a verdict: the tail goes, others come, they go as well.
+            session.truncate((prompt.len() + kept) as u32).await.expect("shorter");
+            session.feed(&[expected[0], 7, 7]).await.expect("fed");
+            session.draft(4).await.expect("drafted");
+            session.truncate((prompt.len() + kept) as u32).await.expect("shorter");
+            assert_eq!(session.draft(12 - kept as u32).await.expect("drafted"), expected[kept..]);
+
+            // As after a fail-over: prompt and answer arrive as one.
+            let mut taken_over = open().await.expect("a session");
+            taken_over.feed(&[&prompt[..], &expected[..kept]].concat()).await.expect("fed");
+            assert_eq!(taken_over.draft(12 - kept as u32).await.expect("drafted"), expected[kept..]);
+        });
+    }
+}
+
+fn compare_scores(model: &Model, prompt: &[u32], scored: &[ScoredToken]) {
+    let (mut cache, mut workspace) = (model.new_cache(), Workspace::new());
+    let mut fresh = prompt.to_vec();
+    for scored in scored {
+        let logits = last_logits(model, &mut cache, &mut workspace, &fresh);
+        let native = Score::of(&logits, scored.token.id, 3);
+        assert_eq!(scored.token.logprob.to_bits(), native.logprob.to_bits());
+        let alternatives: Vec<(u32, f32)> =
+            scored.alternatives.iter().map(|candidate| (candidate.id, candidate.logprob)).collect();
+        assert_eq!(alternatives, native.alternatives);
+        let decoded = |candidate: &Candidate| model.tokenizer().decode(&[candidate.id]).expect("bytes");
+        assert!(scored.alternatives.iter().chain([&scored.token]).all(|it| it.bytes == decoded(it)));
+        fresh = vec![scored.token.id];
+    }
 }
