@@ -10,10 +10,13 @@ use crate::half;
 use crate::kernel::portable::{self, Attention};
 use crate::kernel::{BLOCK_BYTES, Kernel, QuantisedRows};
 use crate::math;
+use crate::threads::Threads;
 use crate::weights::{Layer, Matrix, Shape, Weights};
 
 /// Rows computed in one pass over the weights.
 const ROWS_PER_PASS: usize = 64;
+/// Matrix rows are split between threads at multiples of this, so that kernels see whole tiles.
+const ROW_GRANULE: usize = 16;
 
 /// Which logits a lane wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub struct Lane<'call> {
     pub wanted: Wanted,
 }
 
-/// Scratch memory of forward passes; reuse it.
+/// Scratch memory of forward passes, and the threads that compute them; reuse it.
 #[derive(Debug, Default)]
 pub struct Workspace {
     hidden: Vec<f32>,
@@ -51,16 +54,25 @@ pub struct Workspace {
     gates: Vec<f32>,
     ups: Vec<f32>,
     angles: Vec<(f32, f32)>,
-    scores: Vec<f32>,
-    decoded: Vec<f32>,
     logits: Vec<f32>,
     spans: Vec<(usize, usize)>,
+    threads: Threads,
 }
 
 impl Workspace {
-    /// Empty scratch memory.
+    /// Empty scratch memory; passes are computed by the calling thread alone.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Empty scratch memory; passes are computed by the calling thread and `threads` − 1 more, which live
+    /// as long as this value. The results do not depend on the number.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn with_threads(threads: usize) -> std::io::Result<Self> {
+        Ok(Self { threads: Threads::new(threads)?, ..Self::default() })
     }
 }
 
@@ -210,12 +222,13 @@ impl Engine<'_> {
     }
 
     fn attention(&self, index: usize, layer: &Layer, rows: &[Row], lanes: &mut [Lane<'_>], workspace: &mut Workspace) {
-        let Workspace { hidden, normed, quantised, queries, keys, values, attended, projected, .. } = workspace;
+        let Workspace { hidden, normed, quantised, queries, keys, values, attended, projected, threads, .. } =
+            workspace;
         let shape = &self.weights.shape;
         self.normalise(hidden, &layer.attention_norm, normed);
         quantised.set(normed, shape.width, self.kernel);
         for (matrix, output) in [(&layer.query, &mut *queries), (&layer.key, keys), (&layer.value, values)] {
-            self.multiply(matrix, normed, quantised, &mut workspace.decoded, output);
+            self.multiply(matrix, normed, quantised, threads, output);
         }
         let pairs = self.weights.frequencies.len();
         let (query_width, key_width) = (layer.query.rows, layer.key.rows);
@@ -227,32 +240,27 @@ impl Engine<'_> {
             key.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles));
             lanes[row.lane].cache.store(index, row.position, key, &values[at * key_width..][..key_width]);
         }
-        attended.resize(rows.len() * query_width, 0.0);
-        for (at, row) in rows.iter().enumerate() {
-            let query = &queries[at * query_width..][..query_width];
-            let output = &mut attended[at * query_width..][..query_width];
-            attend(self.kernel, shape, index, row, lanes[row.lane].cache, query, &mut workspace.scores, output);
-        }
+        self.attend(index, rows, lanes, queries, threads, attended);
         quantised.set(attended, query_width, self.kernel);
-        self.multiply(&layer.attention_output, attended, quantised, &mut workspace.decoded, projected);
+        self.multiply(&layer.attention_output, attended, quantised, threads, projected);
         add(hidden, projected);
     }
 
     fn feed_forward(&self, layer: &Layer, workspace: &mut Workspace) {
-        let Workspace { hidden, normed, quantised, gates, ups, projected, decoded, .. } = workspace;
+        let Workspace { hidden, normed, quantised, gates, ups, projected, threads, .. } = workspace;
         self.normalise(hidden, &layer.feed_norm, normed);
         quantised.set(normed, self.weights.shape.width, self.kernel);
-        self.multiply(&layer.gate, normed, quantised, decoded, gates);
-        self.multiply(&layer.up, normed, quantised, decoded, ups);
+        self.multiply(&layer.gate, normed, quantised, threads, gates);
+        self.multiply(&layer.up, normed, quantised, threads, ups);
         self.kernel.gate(gates, ups);
         quantised.set(gates, self.weights.shape.feed_width, self.kernel);
-        self.multiply(&layer.down, gates, quantised, decoded, projected);
+        self.multiply(&layer.down, gates, quantised, threads, projected);
         add(hidden, projected);
     }
 
     fn logits(&self, rows: &[Row], workspace: &mut Workspace) {
         let width = self.weights.shape.width;
-        let Workspace { hidden, normed, quantised, projected, decoded, logits, .. } = workspace;
+        let Workspace { hidden, normed, quantised, projected, threads, logits, .. } = workspace;
         let mut kept = 0;
         for (at, _) in rows.iter().enumerate().filter(|(_, row)| row.wanted) {
             hidden.copy_within(at * width..(at + 1) * width, kept * width);
@@ -264,7 +272,7 @@ impl Engine<'_> {
         hidden.truncate(kept * width);
         self.normalise(hidden, &self.weights.output_norm, normed);
         quantised.set(normed, width, self.kernel);
-        self.multiply(&self.weights.output, normed, quantised, decoded, projected);
+        self.multiply(&self.weights.output, normed, quantised, threads, projected);
         logits.extend_from_slice(projected);
     }
 
@@ -282,21 +290,54 @@ impl Engine<'_> {
         matrix: &Matrix,
         floats: &[f32],
         quantised: &QuantisedRows,
-        decoded: &mut Vec<f32>,
+        threads: &mut Threads,
         outputs: &mut Vec<f32>,
     ) {
         let count = floats.len() / matrix.columns;
         outputs.resize(count * matrix.rows, 0.0);
-        if matrix.kind == TensorKind::Q8_0 {
-            return self.kernel.multiply_q8(&self.bytes[matrix.range.clone()], quantised, outputs);
-        }
-        decoded.resize(matrix.columns, 0.0);
-        for row in 0..matrix.rows {
-            self.decode_row(matrix, row, decoded);
-            for (input, floats) in floats.chunks_exact(matrix.columns).enumerate() {
-                outputs[input * matrix.rows + row] = portable::dot(decoded, floats);
+        let bytes = &self.bytes[matrix.range.clone()];
+        let width = bytes.len() / matrix.rows;
+        let cost = count * matrix.rows * matrix.columns;
+        threads.split(outputs, count, ROW_GRANULE, cost, &|outputs, decoded| {
+            let rows = outputs.range();
+            if matrix.kind == TensorKind::Q8_0 {
+                let bytes = &bytes[rows.start * width..rows.end * width];
+                return self.kernel.multiply_q8(bytes, quantised, outputs);
             }
-        }
+            decoded.resize(matrix.columns, 0.0);
+            for (at, row) in rows.enumerate() {
+                self.decode_row(matrix, row, decoded);
+                for (input, floats) in floats.chunks_exact(matrix.columns).enumerate() {
+                    outputs.row(input)[at] = portable::dot(decoded, floats);
+                }
+            }
+        });
+    }
+
+    /// Attention of all rows to what their sequences hold, head by head.
+    fn attend(
+        &self,
+        layer: usize,
+        rows: &[Row],
+        lanes: &[Lane<'_>],
+        queries: &[f32],
+        threads: &mut Threads,
+        attended: &mut Vec<f32>,
+    ) {
+        let shape = &self.weights.shape;
+        let groups = shape.cache.heads;
+        let group = shape.heads / groups * shape.head_size;
+        attended.resize(queries.len(), 0.0);
+        let positions: usize = rows.iter().map(|row| row.position + 1).sum();
+        threads.split(attended, 1, group, 2 * positions * groups * group, &|outputs, scores| {
+            let first = outputs.range().start / group;
+            for (at, output) in outputs.row(0).chunks_exact_mut(group).enumerate() {
+                let (row, head) = ((first + at) / groups, (first + at) % groups);
+                let query = &queries[(first + at) * group..][..group];
+                let row = &rows[row];
+                attend(self.kernel, shape, (layer, head), row, lanes[row.lane].cache, query, scores, output);
+            }
+        });
     }
 
     /// One row of a matrix as floats.
@@ -329,28 +370,24 @@ fn add(hidden: &mut [f32], projected: &[f32]) {
     hidden.iter_mut().zip(projected).for_each(|(hidden, value)| *hidden += value);
 }
 
-/// All heads of one row.
+/// The query heads of one row that share a head of the cache.
 #[expect(clippy::too_many_arguments, reason = "one place, and each is a different buffer")]
 fn attend(
     kernel: Kernel,
     shape: &Shape,
-    layer: usize,
+    (layer, head): (usize, usize),
     row: &Row,
     cache: &KvCache,
-    query: &[f32],
+    queries: &[f32],
     scores: &mut Vec<f32>,
-    output: &mut [f32],
+    outputs: &mut [f32],
 ) {
     let positions = row.position + 1;
-    let group = shape.heads / shape.cache.heads * shape.head_size;
     scores.resize(scores.len().max(positions.next_multiple_of(PAGE_TOKENS)), 0.0);
-    let groups = query.chunks_exact(group).zip(output.chunks_exact_mut(group));
-    for (head, (queries, outputs)) in groups.enumerate() {
-        let pages: Vec<(&[f32], &[f32])> = cache.slabs(layer, head).take(positions.div_ceil(PAGE_TOKENS)).collect();
-        let heads = queries.chunks_exact(shape.head_size).zip(outputs.chunks_exact_mut(shape.head_size));
-        for (query, output) in heads {
-            let scale = 1.0 / (shape.head_size as f32).sqrt();
-            kernel.attend(&mut Attention { query, pages: &pages, positions, scale, scores, output });
-        }
+    let pages: Vec<(&[f32], &[f32])> = cache.slabs(layer, head).take(positions.div_ceil(PAGE_TOKENS)).collect();
+    let heads = queries.chunks_exact(shape.head_size).zip(outputs.chunks_exact_mut(shape.head_size));
+    for (query, output) in heads {
+        let scale = 1.0 / (shape.head_size as f32).sqrt();
+        kernel.attend(&mut Attention { query, pages: &pages, positions, scale, scores, output });
     }
 }

@@ -20,6 +20,7 @@ mod source;
 mod stop;
 pub mod synthetic;
 mod template;
+mod threads;
 mod tokenizer;
 mod weights;
 

@@ -3,12 +3,14 @@
 use super::Source;
 
 /// Where `unsafe` may stand: SIMD kernels, the attached region, weight mapping, loading of compiled code.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 11] = [
     "crates/obsidian-model/src/kernel/avx2.rs",
     "crates/obsidian-model/src/kernel/avx512.rs",
     "crates/obsidian-model/src/kernel/wasm.rs",
     "crates/obsidian-model/src/kernel/mod.rs",
     "crates/obsidian-model/src/source.rs",
+    "crates/obsidian-model/src/threads.rs",
+    "crates/obsidian-model/src/threads/pool.rs",
     "crates/obsidian-sandbox/src/weights/attach.rs",
     "crates/obsidian-sandbox/src/aot.rs",
     "guests/drafter/src/region.rs",

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::portable::{self, Attention};
 use super::{BLOCK, BLOCK_BYTES, QuantisedRows};
 use crate::half;
+use crate::threads::Columns;
 
 /// Whether this machine has the instructions.
 pub(super) fn is_supported() -> bool {
@@ -12,7 +13,7 @@ pub(super) fn is_supported() -> bool {
 }
 
 /// See [`portable::multiply_q8`]. The caller has checked the sizes (`QuantisedRows::check`).
-pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
     assert!(is_supported(), "this kernel is only chosen where AVX2 is");
     // SAFETY: AVX2 is there, as just asserted.
     unsafe { multiply(weights, inputs, outputs) }
@@ -41,7 +42,7 @@ pub(super) fn gate(gates: &mut [f32], ups: &[f32]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn multiply(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+fn multiply(weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
     let width = inputs.blocks() * BLOCK_BYTES;
     let rows = weights.len() / width;
     let (pairs, rest) = weights.split_at(rows / 2 * 2 * width);
@@ -49,12 +50,12 @@ fn multiply(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
         let (first, second) = weights.split_at(width);
         for input in 0..inputs.rows() {
             let products = products([first, second], inputs.values(input), inputs.scales(input));
-            outputs[input * rows + 2 * pair..][..2].copy_from_slice(&products);
+            outputs.row(input)[2 * pair..][..2].copy_from_slice(&products);
         }
     }
     if !rest.is_empty() {
         for input in 0..inputs.rows() {
-            outputs[input * rows + rows - 1] = products([rest, rest], inputs.values(input), inputs.scales(input))[0];
+            outputs.row(input)[rows - 1] = products([rest, rest], inputs.values(input), inputs.scales(input))[0];
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Activations rounded to 8 bits, in the forms that the kernels read.
 
 use super::{BLOCK, BLOCK_BYTES, Kernel};
+use crate::threads::Columns;
 
-/// Rows that [`QuantisedRows::quad`] puts side by side.
+/// Rows that [`QuantisedRows::group`] puts together.
 #[cfg(target_arch = "x86_64")]
-pub(super) const QUAD: usize = 4;
+pub(super) const GROUP: usize = 8;
 
 /// Bytes of a packed block of [`QuantisedRows::signed`].
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
@@ -28,6 +29,18 @@ pub(crate) struct QuantisedRows {
     packed_scales: Vec<f32>,
 }
 
+/// Up to [`GROUP`] rows, block by block: one block of every row, then the next.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Group<'rows> {
+    /// Rows in it.
+    pub(super) rows: usize,
+    /// Values plus 128.
+    pub(super) values: &'rows [u8],
+    /// One for each block of values.
+    pub(super) scales: &'rows [f32],
+}
+
 /// Adding this to a magnitude below 2^22 leaves it as a whole number, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
@@ -45,9 +58,7 @@ impl QuantisedRows {
         }
         match kernel {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 if self.rows > 1 => self.pack_quads(),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => self.pack_biased(),
+            Kernel::Avx512 => self.pack_groups(),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
             Kernel::Wasm => self.pack_signs(),
             _ => {}
@@ -75,54 +86,45 @@ impl QuantisedRows {
     }
 
     /// Asserts that weights and outputs have the sizes that kernels rely on.
-    pub(super) fn check(&self, weights: &[u8], outputs: &[f32]) {
+    pub(super) fn check(&self, weights: &[u8], outputs: &Columns<'_>) {
         let weight_row = self.blocks * BLOCK_BYTES;
         assert!(self.blocks > 0 && weights.len().is_multiple_of(weight_row), "weights are whole rows");
-        assert_eq!(outputs.len(), weights.len() / weight_row * self.rows, "one output for each pair of rows");
+        let pairs = (weights.len() / weight_row, self.rows);
+        assert_eq!((outputs.range().len(), outputs.rows()), pairs, "one output for each pair of rows");
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl QuantisedRows {
-    /// The single row's values plus 128, as unsigned bytes.
-    fn pack_biased(&mut self) {
-        self.packed.clear();
-        self.packed.extend(self.values.iter().map(|value| value.wrapping_add(-128) as u8));
-    }
-
-    /// Four rows side by side: per block the first halves of all four, then the second halves, values
-    /// plus 128; and each row's scale four times. Missing rows are zeros.
-    fn pack_quads(&mut self) {
-        let quads = self.rows.div_ceil(QUAD);
-        self.packed.clear();
-        self.packed.resize(quads * self.blocks * BLOCK * QUAD, 128);
-        self.packed_scales.clear();
-        self.packed_scales.resize(quads * self.blocks * 4 * QUAD, 0.0);
-        for row in 0..self.rows {
-            let (quad, lane) = (row / QUAD, row % QUAD);
-            for block in 0..self.blocks {
-                let place = quad * self.blocks + block;
-                let packed = &mut self.packed[place * BLOCK * QUAD..][..BLOCK * QUAD];
-                let values = &self.values[(row * self.blocks + block) * BLOCK..][..BLOCK];
-                for (half, values) in values.chunks_exact(16).enumerate() {
-                    let packed = &mut packed[(half * QUAD + lane) * 16..][..16];
-                    packed.iter_mut().zip(values).for_each(|(to, from)| *to = from.wrapping_add(-128) as u8);
-                }
-                let scale = self.scales[row * self.blocks + block];
-                self.packed_scales[(place * QUAD + lane) * 4..][..4].fill(scale);
-            }
+    fn pack_groups(&mut self) {
+        self.packed.resize(self.rows * self.blocks * BLOCK, 0);
+        self.packed_scales.resize(self.rows * self.blocks, 0.0);
+        let blocks = self.values.as_chunks::<BLOCK>().0.iter().zip(&self.scales);
+        let packed = self.packed.as_chunks_mut::<BLOCK>().0;
+        for (index, (values, scale)) in blocks.enumerate() {
+            let (row, block) = (index / self.blocks, index % self.blocks);
+            let first = row / GROUP * GROUP;
+            let place = first * self.blocks + block * GROUP.min(self.rows - first) + row - first;
+            packed[place] = values.map(|value| value.wrapping_add(-128) as u8);
+            self.packed_scales[place] = *scale;
         }
     }
 
-    /// The single row's values plus 128; for [`Kernel::Avx512`] with one row.
-    pub(super) fn biased(&self) -> &[u8] {
-        &self.packed[..self.blocks * BLOCK]
+    /// Groups of rows.
+    pub(super) fn groups(&self) -> usize {
+        self.rows.div_ceil(GROUP)
     }
 
-    /// Values plus 128 and scales of four rows side by side; for [`Kernel::Avx512`] with several rows.
-    pub(super) fn quad(&self, quad: usize) -> (&[u8], &[f32]) {
-        let (values, scales) = (self.blocks * BLOCK * QUAD, self.blocks * 4 * QUAD);
-        (&self.packed[quad * values..][..values], &self.packed_scales[quad * scales..][..scales])
+    /// One group of rows; for [`Kernel::Avx512`].
+    pub(super) fn group(&self, group: usize) -> Group<'_> {
+        let first = group * GROUP;
+        let rows = GROUP.min(self.rows - first);
+        let (start, count) = (first * self.blocks, rows * self.blocks);
+        Group {
+            rows,
+            values: &self.packed[start * BLOCK..][..count * BLOCK],
+            scales: &self.packed_scales[start..][..count],
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod wasm;
 
 pub(crate) use input::QuantisedRows;
 
+use crate::threads::Columns;
+
 /// Elements in a quantisation block.
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of a Q8_0 block: a half-precision scale and 32 signed bytes.
@@ -68,8 +70,9 @@ impl Kernel {
         Self::available().last().copied().unwrap_or(Self::Portable)
     }
 
-    /// Products of every row of `weights` with every row of `inputs`: `outputs[input][row]`.
-    pub(crate) fn multiply_q8(self, weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+    /// Products of every row of `weights` with every row of `inputs`: in the input's row of `outputs`, in the
+    /// weight row's column.
+    pub(crate) fn multiply_q8(self, weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
         inputs.check(weights, outputs);
         match self {
             Self::Portable => portable::multiply_q8(weights, inputs, outputs),

@@ -7,15 +7,14 @@ use super::{BLOCK, BLOCK_BYTES, LANES, QuantisedRows};
 use crate::cache::PAGE_TOKENS;
 use crate::half;
 use crate::math::exp_f32;
+use crate::threads::Columns;
 
 /// Products of Q8_0 rows and Q8 rows, as `super` defines them.
-pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
     let width = inputs.blocks() * BLOCK_BYTES;
-    let rows = weights.len() / width;
     for input in 0..inputs.rows() {
         let (values, scales) = (inputs.values(input), inputs.scales(input));
-        let outputs = &mut outputs[input * rows..][..rows];
-        for (weights, output) in weights.chunks_exact(width).zip(outputs) {
+        for (weights, output) in weights.chunks_exact(width).zip(outputs.row(input)) {
             *output = product_q8(weights, values, scales);
         }
     }

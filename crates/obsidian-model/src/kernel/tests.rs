@@ -6,6 +6,7 @@ use super::portable::{self, Attention};
 use super::{BLOCK, BLOCK_BYTES, Kernel, QuantisedRows};
 use crate::cache::PAGE_TOKENS;
 use crate::half;
+use crate::threads::Columns;
 
 /// Q8_0 rows from raw bytes, −128 included; scales are any half-precision bits with a small exponent.
 fn weights(rows: usize, blocks: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -25,16 +26,17 @@ fn floats(count: usize) -> impl Strategy<Value = Vec<f32>> {
 type Case = (usize, usize, usize, Vec<u8>, Vec<f32>);
 
 fn cases() -> impl Strategy<Value = Case> {
-    (1_usize..10, 1_usize..6, 1_usize..20).prop_flat_map(|(rows, blocks, inputs)| {
-        (Just(rows), Just(blocks), Just(inputs), weights(rows, blocks), floats(inputs * blocks * BLOCK))
-    })
+    (1_usize..12, prop_oneof![4 => 1_usize..5, 1 => 8_usize..18], prop_oneof![8 => 1_usize..20, 1 => 60_usize..75])
+        .prop_flat_map(|(rows, blocks, inputs)| {
+            (Just(rows), Just(blocks), Just(inputs), weights(rows, blocks), floats(inputs * blocks * BLOCK))
+        })
 }
 
 fn multiply(kernel: Kernel, (rows, blocks, inputs, weights, floats): &Case) -> Vec<f32> {
     let mut quantised = QuantisedRows::default();
     quantised.set(floats, blocks * BLOCK, kernel);
     let mut outputs = vec![f32::NAN; rows * inputs];
-    kernel.multiply_q8(weights, &quantised, &mut outputs);
+    kernel.multiply_q8(weights, &quantised, &mut Columns::all(&mut outputs, *inputs));
     outputs
 }
 
@@ -43,6 +45,7 @@ fn bits(floats: &[f32]) -> Vec<u32> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn products_are_equal_bit_for_bit(case in cases()) {
         let expected = bits(&multiply(Kernel::Portable, &case));

@@ -9,9 +9,10 @@ use std::arch::wasm32::*;
 use super::input::SIGNED_BLOCK_BYTES;
 use super::{BLOCK_BYTES, QuantisedRows};
 use crate::half;
+use crate::threads::Columns;
 
 /// See [`super::portable::multiply_q8`]. The caller has checked the sizes (`QuantisedRows::check`).
-pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut [f32]) {
+pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
     let rows = weights.len() / (inputs.blocks() * BLOCK_BYTES);
     let mut input = 0;
     while input < inputs.rows() {
@@ -31,7 +32,7 @@ fn span<const ROWS: usize, const INPUTS: usize>(
     inputs: &QuantisedRows,
     input: usize,
     rows: usize,
-    outputs: &mut [f32],
+    outputs: &mut Columns<'_>,
 ) {
     let blocks = inputs.blocks();
     let values: [&[u8]; INPUTS] = std::array::from_fn(|index| inputs.signed(input + index));
@@ -42,11 +43,11 @@ fn span<const ROWS: usize, const INPUTS: usize>(
         let start = if rows >= ROWS { row.min(rows - ROWS) } else { row };
         if rows >= ROWS {
             let weights = &weights[start * blocks * BLOCK_BYTES..][..ROWS * blocks * BLOCK_BYTES];
-            store(tile::<ROWS, INPUTS>(weights, blocks, &values), input, start, rows, outputs);
+            store(tile::<ROWS, INPUTS>(weights, blocks, &values), input, start, outputs);
             row += ROWS;
         } else {
             let weights = &weights[start * blocks * BLOCK_BYTES..][..blocks * BLOCK_BYTES];
-            store(tile::<1, INPUTS>(weights, blocks, &values), input, start, rows, outputs);
+            store(tile::<1, INPUTS>(weights, blocks, &values), input, start, outputs);
             row += 1;
         }
     }
@@ -56,12 +57,11 @@ fn store<const ROWS: usize, const INPUTS: usize>(
     products: [[f32; INPUTS]; ROWS],
     input: usize,
     row: usize,
-    rows: usize,
-    outputs: &mut [f32],
+    outputs: &mut Columns<'_>,
 ) {
     for (at, products) in products.into_iter().enumerate() {
         for (index, product) in products.into_iter().enumerate() {
-            outputs[(input + index) * rows + row + at] = product;
+            outputs.row(input + index)[row + at] = product;
         }
     }
 }

@@ -119,6 +119,29 @@ fn every_kernel_gives_the_same_logits() {
     }
 }
 
+#[test]
+fn any_number_of_threads_gives_the_same_logits() {
+    for synthetic in shapes() {
+        // Wide enough that the work is split.
+        let model = model(&Synthetic { feed_width: 3_200, ..synthetic });
+        let ids = ids(90, 6);
+        let run = |workspace: &mut Workspace| {
+            let mut cache = model.new_cache();
+            let mut rows = Vec::new();
+            for part in [&ids[..64], &ids[64..65], &ids[65..]] {
+                let lane = Lane { cache: &mut cache, ids: part, wanted: Wanted::All };
+                let logits = model.forward(&mut [lane], workspace).unwrap();
+                rows.extend((0..part.len()).map(|row| bits(logits.lane(0).row(row))));
+            }
+            rows
+        };
+        let expected = run(&mut Workspace::new());
+        for threads in [2, 3, 7] {
+            assert_eq!(run(&mut Workspace::with_threads(threads).unwrap()), expected, "{threads} threads");
+        }
+    }
+}
+
 /// The bits of this model's logits are a contract across machines: a change is a new numerics id.
 #[test]
 fn the_logits_are_pinned() {
