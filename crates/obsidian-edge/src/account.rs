@@ -3,10 +3,12 @@
 //! It is closed when it is dropped, so that a request whose client left is counted like any other. Neither
 //! the audit line nor a metric ever holds text of the request: ids, numbers and our own words only.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use metrics::{counter, gauge, histogram};
-use obsidian_types::{FinishReason, RequestId, StageTimes, TenantId, Tier, Usage};
+use obsidian_types::{RequestId, StageTimes, TenantId, Tier, Usage};
 use obsidian_wire::WanBytes;
 
 use crate::fault::Fault;
@@ -21,185 +23,212 @@ pub(crate) enum Stage {
     Render,
 }
 
-/// One request's account.
+/// One request's account. Its choices run at the same time and all write here.
 pub(crate) struct Account {
     id: RequestId,
     tenant: TenantId,
     began: Instant,
+    /// Never held over an await point.
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
     stages: StageTimes,
     route: Option<Tier>,
     reason: String,
     degraded: bool,
     masked_values: usize,
-    /// Tokens.
-    pub(crate) usage: Usage,
-    /// Of upstream streams that are closed, and of the one that is open.
+    usage: Usage,
+    /// Of upstream streams that are closed, and of the one that each choice has open.
     wan_closed: WanBytes,
-    wan_open: WanBytes,
+    wan_open: BTreeMap<u32, WanBytes>,
     status: Option<u16>,
+}
+
+impl Entries {
+    fn wan(&self) -> WanBytes {
+        self.wan_open.values().fold(self.wan_closed, |sum, bytes| sum + *bytes)
+    }
+
+    fn route(&self) -> Tier {
+        self.route.unwrap_or(Tier::Edge)
+    }
 }
 
 impl Account {
     /// Opens the account of a request that began at `began`.
     pub(crate) fn open(id: RequestId, tenant: TenantId, began: Instant) -> Self {
         gauge!("obsidian_requests_in_flight").increment(1.0);
-        Self {
-            id,
-            tenant,
-            began,
-            stages: StageTimes::default(),
-            route: None,
-            reason: String::new(),
-            degraded: false,
-            masked_values: 0,
-            usage: Usage::default(),
-            wan_closed: WanBytes::default(),
-            wan_open: WanBytes::default(),
-            status: None,
-        }
+        Self { id, tenant, began, entries: Mutex::default() }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for `work` and notes its time under `stage`.
-    pub(crate) async fn timed<T>(&mut self, stage: Stage, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn timed<T>(&self, stage: Stage, work: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let result = work.await;
         let spent = micros_since(begun);
+        let stages = &mut self.entries().stages;
         let place = match stage {
-            Stage::Sanitise => &mut self.stages.sanitise,
-            Stage::Mask => &mut self.stages.mask,
-            Stage::Route => &mut self.stages.route,
-            Stage::Render => &mut self.stages.render,
+            Stage::Sanitise => &mut stages.sanitise,
+            Stage::Mask => &mut stages.mask,
+            Stage::Route => &mut stages.route,
+            Stage::Render => &mut stages.render,
         };
         *place += spent;
         result
     }
 
     /// Notes how many distinct values were masked.
-    pub(crate) fn masked(&mut self, values: usize) {
-        self.masked_values = values;
+    pub(crate) fn masked(&self, values: usize) {
+        self.entries().masked_values = values;
     }
 
     /// Notes where the request runs and why; once more when it moves.
-    pub(crate) fn routed(&mut self, route: Tier, reason: &str) {
-        self.route = Some(route);
-        reason.clone_into(&mut self.reason);
+    pub(crate) fn routed(&self, route: Tier, reason: &str) {
+        let mut entries = self.entries();
+        entries.route = Some(route);
+        reason.clone_into(&mut entries.reason);
     }
 
     /// Notes that a fault moved the request to `route`; the reason so far stays.
-    pub(crate) fn moved(&mut self, route: Tier) {
-        self.route = Some(route);
+    pub(crate) fn moved(&self, route: Tier) {
+        self.entries().route = Some(route);
     }
 
     /// Notes a fault that put the request on a lesser path: `part` is what failed, `what` how.
-    pub(crate) fn degrade(&mut self, part: &'static str, what: &str) {
+    pub(crate) fn degrade(&self, part: &'static str, what: &str) {
         counter!("obsidian_degraded_total", "part" => part, "what" => what.to_owned()).increment(1);
-        self.degraded = true;
+        let mut entries = self.entries();
+        entries.degraded = true;
         let note = format!("+{part}:{what}");
-        if !self.reason.contains(&note) {
-            self.reason.push_str(&note);
+        if !entries.reason.contains(&note) {
+            entries.reason.push_str(&note);
         }
     }
 
     /// Where the request runs.
     pub(crate) fn route(&self) -> Tier {
-        self.route.unwrap_or(Tier::Edge)
+        self.entries().route()
     }
 
     /// Why it runs there.
-    pub(crate) fn reason(&self) -> &str {
-        &self.reason
+    pub(crate) fn reason(&self) -> String {
+        self.entries().reason.clone()
     }
 
-    /// Notes how many bytes the open upstream stream has cost so far.
-    pub(crate) fn wan_so_far(&mut self, bytes: WanBytes) {
-        self.wan_open = bytes;
+    /// Notes the prompt's tokens; it is one prompt for all choices.
+    pub(crate) fn prompt_tokens(&self, tokens: usize) {
+        self.entries().usage.prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
     }
 
-    /// Notes that the open upstream stream costs no more.
-    pub(crate) fn wan_closed(&mut self) {
-        self.wan_closed = self.wan();
-        self.wan_open = WanBytes::default();
+    /// Notes more tokens of an answer.
+    pub(crate) fn completed(&self, tokens: usize) {
+        let usage = &mut self.entries().usage;
+        usage.completion_tokens = usage.completion_tokens.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
     }
 
-    fn wan(&self) -> WanBytes {
-        self.wan_closed + self.wan_open
+    /// Notes drafted tokens that were emitted, and those that reached the hub in vain.
+    pub(crate) fn predicted(&self, accepted: u32, rejected: u32) {
+        let usage = &mut self.entries().usage;
+        usage.accepted_prediction_tokens = usage.accepted_prediction_tokens.saturating_add(accepted);
+        usage.rejected_prediction_tokens = usage.rejected_prediction_tokens.saturating_add(rejected);
+    }
+
+    /// Notes how many bytes a choice's open upstream stream has cost so far.
+    pub(crate) fn wan_so_far(&self, choice: u32, bytes: WanBytes) {
+        self.entries().wan_open.insert(choice, bytes);
+    }
+
+    /// Notes that a choice's open upstream stream costs no more.
+    pub(crate) fn wan_closed(&self, choice: u32) {
+        let mut entries = self.entries();
+        let bytes = entries.wan_open.remove(&choice).unwrap_or_default();
+        entries.wan_closed = entries.wan_closed + bytes;
     }
 
     /// The first byte leaves for the client now.
-    pub(crate) fn first_token(&mut self) {
-        self.stages.first_token = micros_since(self.began);
-        histogram!("obsidian_time_to_first_token_seconds", "route" => self.route().as_str())
+    pub(crate) fn first_token(&self) {
+        let mut entries = self.entries();
+        entries.stages.first_token = micros_since(self.began);
+        histogram!("obsidian_time_to_first_token_seconds", "route" => entries.route().as_str())
             .record(self.began.elapsed().as_secs_f64());
     }
 
     /// Closes the account of a request that was answered.
-    pub(crate) fn answered(&mut self, finish: FinishReason) -> Outcome {
-        self.status = Some(200);
-        self.stages.total = micros_since(self.began);
+    pub(crate) fn answered(&self) -> Outcome {
+        let mut entries = self.entries();
+        entries.status = Some(200);
+        entries.stages.total = micros_since(self.began);
         Outcome {
-            route: self.route(),
-            reason: self.reason.clone(),
-            degraded: self.degraded,
-            finish,
-            usage: self.usage,
-            wan_bytes_up: self.wan().up,
-            wan_bytes_down: self.wan().down,
-            stages: self.stages,
+            route: entries.route(),
+            reason: entries.reason.clone(),
+            degraded: entries.degraded,
+            usage: entries.usage,
+            wan_bytes_up: entries.wan().up,
+            wan_bytes_down: entries.wan().down,
+            stages: entries.stages,
         }
     }
 
     /// Closes the account of a request that was not.
-    pub(crate) fn failed(&mut self, fault: &Fault) {
+    pub(crate) fn failed(&self, fault: &Fault) {
         let status = fault.to_api().status.as_u16();
         if status >= 500 {
             tracing::warn!(request_id = %self.id, %fault, "request failed");
         }
-        self.status = Some(status);
+        self.entries().status = Some(status);
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
+        let (id, tenant, began) = (&self.id, &self.tenant, self.began);
+        let entries = self.entries.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Dropped before it was closed: the client left and took the pipeline with it.
-        let status = self.status.unwrap_or(499);
-        self.stages.total = micros_since(self.began);
-        let route = self.route.map_or("none", Tier::as_str);
+        let status = entries.status.unwrap_or(499);
+        entries.stages.total = micros_since(began);
+        let route = entries.route.map_or("none", Tier::as_str);
         gauge!("obsidian_requests_in_flight").decrement(1.0);
         counter!("obsidian_requests_total", "route" => route, "status" => status.to_string()).increment(1);
-        counter!("obsidian_tokens_total", "kind" => "prompt").increment(self.usage.prompt_tokens.into());
-        counter!("obsidian_tokens_total", "kind" => "completion").increment(self.usage.completion_tokens.into());
+        counter!("obsidian_tokens_total", "kind" => "prompt").increment(entries.usage.prompt_tokens.into());
+        counter!("obsidian_tokens_total", "kind" => "completion").increment(entries.usage.completion_tokens.into());
         counter!("obsidian_prediction_tokens_total", "outcome" => "accepted")
-            .increment(self.usage.accepted_prediction_tokens.into());
+            .increment(entries.usage.accepted_prediction_tokens.into());
         counter!("obsidian_prediction_tokens_total", "outcome" => "rejected")
-            .increment(self.usage.rejected_prediction_tokens.into());
-        counter!("obsidian_wan_bytes_total", "direction" => "up").increment(self.wan().up);
-        counter!("obsidian_wan_bytes_total", "direction" => "down").increment(self.wan().down);
+            .increment(entries.usage.rejected_prediction_tokens.into());
+        counter!("obsidian_wan_bytes_total", "direction" => "up").increment(entries.wan().up);
+        counter!("obsidian_wan_bytes_total", "direction" => "down").increment(entries.wan().down);
         for (stage, micros) in [
-            ("sanitise", self.stages.sanitise),
-            ("mask", self.stages.mask),
-            ("route", self.stages.route),
-            ("render", self.stages.render),
-            ("total", self.stages.total),
+            ("sanitise", entries.stages.sanitise),
+            ("mask", entries.stages.mask),
+            ("route", entries.stages.route),
+            ("render", entries.stages.render),
+            ("total", entries.stages.total),
         ] {
             histogram!("obsidian_stage_seconds", "stage" => stage).record(micros as f64 / 1e6);
         }
         tracing::info!(
             target: "obsidian::audit",
-            request_id = %self.id,
-            tenant = %self.tenant,
+            request_id = %id,
+            tenant = %tenant,
             status,
             route,
-            reason = self.reason,
-            degraded = self.degraded,
-            masked_values = self.masked_values,
-            prompt_tokens = self.usage.prompt_tokens,
-            completion_tokens = self.usage.completion_tokens,
-            accepted = self.usage.accepted_prediction_tokens,
-            rejected = self.usage.rejected_prediction_tokens,
-            wan_bytes_up = self.wan().up,
-            wan_bytes_down = self.wan().down,
-            first_token_us = self.stages.first_token,
-            total_us = self.stages.total,
+            reason = entries.reason,
+            degraded = entries.degraded,
+            masked_values = entries.masked_values,
+            prompt_tokens = entries.usage.prompt_tokens,
+            completion_tokens = entries.usage.completion_tokens,
+            accepted = entries.usage.accepted_prediction_tokens,
+            rejected = entries.usage.rejected_prediction_tokens,
+            wan_bytes_up = entries.wan().up,
+            wan_bytes_down = entries.wan().down,
+            first_token_us = entries.stages.first_token,
+            total_us = entries.stages.total,
             "request"
         );
     }

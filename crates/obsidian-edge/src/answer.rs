@@ -1,89 +1,219 @@
 //! The way of an answer's bytes to the client: restore, stop strings, whole characters, then the channel.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use obsidian_shield::Vault;
-use obsidian_types::PromptText;
-use obsidian_types::limits::STREAM_STALL_MS;
-use tokio::sync::mpsc;
+use obsidian_shield::{Restorer, Vault};
+use obsidian_types::limits::{MAX_TOOL_CALLS, STREAM_STALL_MS};
+use obsidian_types::{FinishReason, PromptText};
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::account::Account;
 use crate::fault::Fault;
-use crate::outcome::{Event, Start};
+use crate::outcome::{Event, Part, Start, TokenLogprob};
 use crate::pop::Pop;
 use crate::shielding::Restoring;
 use crate::text_gate::{Passed, TextGate};
 
-/// One answer on its way out.
-pub(crate) struct Answer {
-    restoring: Restoring,
-    gate: TextGate,
+/// Where the events of all choices of one request go.
+pub(crate) struct Outgoing {
     events: mpsc::Sender<Event>,
-    started: bool,
+    started: OnceCell<()>,
 }
 
-impl Answer {
-    /// An answer that ends before any of `stop`.
-    pub(crate) fn new(stop: &[PromptText], vault: Arc<Vault>, events: mpsc::Sender<Event>) -> Self {
-        Self {
-            restoring: Restoring::new(vault),
-            gate: TextGate::new(stop.iter().map(PromptText::expose)),
-            events,
-            started: false,
-        }
+impl Outgoing {
+    /// Events go through `events`.
+    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
+        Self { events, started: OnceCell::new() }
     }
 
-    /// Takes masked bytes; says whether a stop string was met.
-    pub(crate) async fn push(
-        &mut self,
-        pop: &Pop,
-        account: &mut Account,
-        model: &str,
-        bytes: Vec<u8>,
-    ) -> Result<bool, Fault> {
-        let restored = self.restoring.push(pop, bytes).await?;
-        let passed = self.gate.push(&restored);
-        self.send(account, model, passed).await
-    }
-
-    /// Lets go of what was held back. An answer without any text begins here.
-    pub(crate) async fn finish(&mut self, pop: &Pop, account: &mut Account, model: &str) -> Result<(), Fault> {
-        let rest = self.restoring.finish(pop).await?;
-        let passed = self.gate.push(&rest);
-        self.send(account, model, passed).await?;
-        let passed = self.gate.finish();
-        self.send(account, model, passed).await?;
-        self.start(account, model).await
-    }
-
-    async fn send(&mut self, account: &mut Account, model: &str, passed: Passed) -> Result<bool, Fault> {
-        if self.restoring.native {
-            account.degrade("shield", "native");
-        }
-        if !passed.text.is_empty() {
-            self.start(account, model).await?;
-            self.event(Event::Text(PromptText::from(passed.text))).await?;
-        }
-        Ok(passed.stopped)
-    }
-
-    async fn start(&mut self, account: &mut Account, model: &str) -> Result<(), Fault> {
-        if self.started {
-            return Ok(());
-        }
-        self.started = true;
-        account.first_token();
-        let start = Start { route: account.route(), reason: account.reason().to_owned(), model: model.to_owned() };
-        self.event(Event::Start(start)).await
+    /// Tells once, before anything else, that an answer begins.
+    async fn start(&self, account: &Account, model: &str) -> Result<(), Fault> {
+        let start = || async {
+            account.first_token();
+            let start = Start { route: account.route(), reason: account.reason(), model: model.to_owned() };
+            self.send(Event::Start(start)).await
+        };
+        self.started.get_or_try_init(start).await.copied()
     }
 
     /// Waits for room in the channel: a slow client slows its own pipeline down and nothing else.
-    async fn event(&mut self, event: Event) -> Result<(), Fault> {
+    async fn send(&self, event: Event) -> Result<(), Fault> {
         let patience = Duration::from_millis(STREAM_STALL_MS);
         match tokio::time::timeout(patience, self.events.send(event)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Fault::ClientGone),
         }
+    }
+}
+
+/// More of a tool call, masked, as a model or an upstream says it.
+pub(crate) struct CallPiece {
+    /// Position among the calls of this answer.
+    pub(crate) index: u32,
+    /// In the first piece.
+    pub(crate) id: Option<String>,
+    /// In the first piece.
+    pub(crate) name: Option<String>,
+    /// More bytes of the arguments.
+    pub(crate) arguments: Vec<u8>,
+}
+
+/// One answer (one choice) on its way out.
+pub(crate) struct Answer {
+    choice: u32,
+    vault: Arc<Vault>,
+    text: Restoring,
+    gate: TextGate,
+    logprobs: Vec<TokenLogprob>,
+    reasoning: Restoring,
+    reasoning_gate: TextGate,
+    /// Originals as JSON strings hold them; made with the first call.
+    escaped: Option<Vault>,
+    calls: BTreeMap<u32, CallOut>,
+    outgoing: Arc<Outgoing>,
+}
+
+/// One tool call's arguments on their way out. Each call has its own: their pieces may come interleaved.
+struct CallOut {
+    restorer: Restorer,
+    gate: TextGate,
+}
+
+impl Answer {
+    /// An answer that ends before any of `stop`.
+    pub(crate) fn new(choice: u32, stop: &[PromptText], vault: Arc<Vault>, outgoing: Arc<Outgoing>) -> Self {
+        Self {
+            choice,
+            text: Restoring::new(vault.clone()),
+            gate: TextGate::new(stop.iter().map(PromptText::expose)),
+            logprobs: Vec::new(),
+            reasoning: Restoring::new(vault.clone()),
+            reasoning_gate: TextGate::new([]),
+            escaped: None,
+            calls: BTreeMap::new(),
+            vault,
+            outgoing,
+        }
+    }
+
+    /// Which choice this is.
+    pub(crate) fn choice(&self) -> u32 {
+        self.choice
+    }
+
+    /// Whether a tool was called.
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// Notes log probabilities; they leave with the next text.
+    pub(crate) fn note_logprobs(&mut self, logprobs: impl IntoIterator<Item = TokenLogprob>) {
+        self.logprobs.extend(logprobs);
+    }
+
+    /// Takes masked bytes of the text; says whether a stop string was met.
+    pub(crate) async fn push(
+        &mut self,
+        pop: &Pop,
+        account: &Account,
+        model: &str,
+        bytes: Vec<u8>,
+    ) -> Result<bool, Fault> {
+        let restored = self.text.push(pop, bytes).await?;
+        let passed = self.gate.push(&restored);
+        self.send_text(account, model, passed).await
+    }
+
+    /// Takes masked bytes of the reasoning.
+    pub(crate) async fn reason(
+        &mut self,
+        pop: &Pop,
+        account: &Account,
+        model: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), Fault> {
+        let restored = self.reasoning.push(pop, bytes).await?;
+        let passed = self.reasoning_gate.push(&restored);
+        self.send_reasoning(account, model, passed).await
+    }
+
+    /// Takes more of a tool call. Restored natively: a sandbox for each call of an answer would let one request
+    /// take many, and this is the same code.
+    pub(crate) async fn call(&mut self, account: &Account, model: &str, piece: CallPiece) -> Result<(), Fault> {
+        if !self.calls.contains_key(&piece.index) && self.calls.len() >= MAX_TOOL_CALLS {
+            return Err(Fault::Model(format!("an answer called more than {MAX_TOOL_CALLS} tools")));
+        }
+        let vault = self.escaped.get_or_insert_with(|| self.vault.json_escaped());
+        let call = self
+            .calls
+            .entry(piece.index)
+            .or_insert_with(|| CallOut { restorer: Restorer::new(vault), gate: TextGate::new([]) });
+        let restored = call.restorer.push(&piece.arguments);
+        let arguments = call.gate.push(&restored).text;
+        let plain = |text: String| String::from_utf8_lossy(&self.vault.restore(text.as_bytes())).into_owned();
+        let (id, name) = (piece.id.map(plain), piece.name.map(plain));
+        if id.is_none() && name.is_none() && arguments.is_empty() {
+            return Ok(());
+        }
+        let part = Part::ToolCall { index: piece.index, id, name, arguments: PromptText::from(arguments) };
+        self.send(account, model, part).await
+    }
+
+    /// Lets go of what was held back and ends this choice. An answer without any text begins here.
+    pub(crate) async fn finish(
+        &mut self,
+        pop: &Pop,
+        account: &Account,
+        model: &str,
+        reason: FinishReason,
+    ) -> Result<(), Fault> {
+        let rest = self.reasoning.finish(pop).await?;
+        let mut passed = self.reasoning_gate.push(&rest);
+        passed.text.push_str(&self.reasoning_gate.finish().text);
+        self.send_reasoning(account, model, passed).await?;
+        let rest = self.text.finish(pop).await?;
+        let passed = self.gate.push(&rest);
+        self.send_text(account, model, passed).await?;
+        let passed = self.gate.finish();
+        self.send_text(account, model, passed).await?;
+        for (index, mut call) in std::mem::take(&mut self.calls) {
+            let rest = call.restorer.finish();
+            let mut arguments = call.gate.push(&rest).text;
+            arguments.push_str(&call.gate.finish().text);
+            if !arguments.is_empty() {
+                let part = Part::ToolCall { index, id: None, name: None, arguments: PromptText::from(arguments) };
+                self.send(account, model, part).await?;
+            }
+        }
+        self.outgoing.start(account, model).await?;
+        self.outgoing.send(Event::Finished { choice: self.choice, reason }).await
+    }
+
+    async fn send_text(&mut self, account: &Account, model: &str, passed: Passed) -> Result<bool, Fault> {
+        if self.text.native {
+            account.degrade("shield", "native");
+        }
+        if !passed.text.is_empty() || !self.logprobs.is_empty() {
+            let logprobs = std::mem::take(&mut self.logprobs);
+            self.send(account, model, Part::Text { text: PromptText::from(passed.text), logprobs }).await?;
+        }
+        Ok(passed.stopped)
+    }
+
+    async fn send_reasoning(&mut self, account: &Account, model: &str, passed: Passed) -> Result<(), Fault> {
+        if self.reasoning.native {
+            account.degrade("shield", "native");
+        }
+        if passed.text.is_empty() {
+            return Ok(());
+        }
+        self.send(account, model, Part::Reasoning(PromptText::from(passed.text))).await
+    }
+
+    async fn send(&mut self, account: &Account, model: &str, part: Part) -> Result<(), Fault> {
+        self.outgoing.start(account, model).await?;
+        self.outgoing.send(Event::Delta { choice: self.choice, part }).await
     }
 }

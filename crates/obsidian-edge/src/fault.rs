@@ -53,7 +53,9 @@ impl Fault {
             Self::Sanitise(error) => {
                 let code = match error {
                     SanitiseError::NoMessages => "empty_array",
-                    SanitiseError::TooManyMessages { .. } => "array_above_max_length",
+                    SanitiseError::TooManyMessages { .. } | SanitiseError::TooManyTexts { .. } => {
+                        "array_above_max_length"
+                    }
                     SanitiseError::TooLong { .. } => "string_above_max_length",
                     SanitiseError::ControlCharacter { .. } => "invalid_control_character",
                 };

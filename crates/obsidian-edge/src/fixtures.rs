@@ -1,8 +1,8 @@
 //! Values the unit tests share.
 
 use obsidian_types::{
-    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Role, Sampling, Speculation,
-    TenantId,
+    ChatRequest, ConversationId, Input, Message, ModelName, RequestId, Residency, Role, Sampling, Speculation,
+    TenantId, ToolChoice,
 };
 
 /// A request with one user message.
@@ -12,8 +12,13 @@ pub(crate) fn request(text: &str) -> ChatRequest {
         tenant: TenantId::new("default"),
         conversation: ConversationId::new("conversation-1"),
         model: ModelName::new("auto"),
-        messages: vec![Message { role: Role::User, content: PromptText::from(text) }],
+        input: Input::Chat(vec![Message::new(Role::User, text)]),
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: None,
         sampling: Sampling { temperature: 0.0, seed: 1, ..Sampling::default() },
+        choices: 1,
+        logprobs: None,
         max_tokens: 16,
         stop: Vec::new(),
         speculation: Speculation::Auto,

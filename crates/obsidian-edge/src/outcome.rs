@@ -1,14 +1,73 @@
 //! What the pipeline tells while it answers and when it is done: our own types, which the HTTP layer turns into OpenAI's.
 
-use obsidian_types::{FinishReason, StageTimes, Tier, Usage};
+use obsidian_types::{FinishReason, PromptText, StageTimes, Tier, Usage};
 
-/// One thing that happens to a running request, in order: one `Start`, then texts.
+/// One thing that happens to a running request, in order: one `Start`, then for each choice its parts and one
+/// `Finished`. Parts of several choices come interleaved.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The first bytes are there; headers can be sent.
     Start(Start),
-    /// Restored text, never empty.
-    Text(obsidian_types::PromptText),
+    /// More of one choice.
+    Delta {
+        /// Which.
+        choice: u32,
+        /// What.
+        part: Part,
+    },
+    /// One choice is complete.
+    Finished {
+        /// Which.
+        choice: u32,
+        /// Why.
+        reason: FinishReason,
+    },
+}
+
+/// A piece of an answer, restored.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Text; empty only where log probabilities come without any.
+    Text {
+        /// The text.
+        text: PromptText,
+        /// Of the tokens since the last piece, if asked for.
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// What a model thinks before it answers.
+    Reasoning(PromptText),
+    /// A tool call, or more of its arguments.
+    ToolCall {
+        /// Position among the calls of this choice.
+        index: u32,
+        /// In the call's first piece.
+        id: Option<String>,
+        /// In the call's first piece.
+        name: Option<String>,
+        /// JSON text; pieces add up.
+        arguments: PromptText,
+    },
+}
+
+/// A token as the model made it (originals are not back in it), and how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TokenLogprob {
+    /// Its bytes; a character may be spread over several tokens.
+    pub(crate) token: PromptBytes,
+    /// Natural logarithm of its probability at temperature 1.
+    pub(crate) logprob: f32,
+    /// The likeliest tokens at this place, likeliest first.
+    pub(crate) top: Vec<(PromptBytes, f32)>,
+}
+
+/// Bytes of a token, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PromptBytes(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for PromptBytes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "PromptBytes({} bytes)", self.0.len())
+    }
 }
 
 /// What is known when the first bytes leave.
@@ -31,9 +90,7 @@ pub(crate) struct Outcome {
     pub(crate) reason: String,
     /// Whether a fault put it on a lesser path than the one decided.
     pub(crate) degraded: bool,
-    /// Why the answer ended.
-    pub(crate) finish: FinishReason,
-    /// Tokens.
+    /// Tokens: of the prompt once, of the answers all together.
     pub(crate) usage: Usage,
     /// Bytes of TLS records sent upstream for this request.
     pub(crate) wan_bytes_up: u64,

@@ -4,18 +4,19 @@
 //! What this module must not do: touch OpenAI's shapes ([`crate::openai`] has left them behind before, and
 //! meets them again after), open connections, or hand unmasked text to anything but the shield.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use obsidian_types::ChatRequest;
 use tokio::sync::mpsc;
 
 use crate::account::{Account, Stage};
-use crate::answer::Answer;
+use crate::answer::Outgoing;
 use crate::fault::Fault;
 use crate::outcome::{Event, Outcome};
 use crate::pop::Pop;
-use crate::runs::{self, Run};
-use crate::{rendering, routing, sanitise, shielding};
+use crate::runs::Shared;
+use crate::{rendering, routing, runs, sanitise, shielding};
 
 /// Answers one request; what the client gets goes through `events`.
 pub(crate) async fn serve(
@@ -24,8 +25,8 @@ pub(crate) async fn serve(
     began: Instant,
     events: mpsc::Sender<Event>,
 ) -> Result<Outcome, Fault> {
-    let mut account = Account::open(request.id.clone(), request.tenant.clone(), began);
-    let answered = chat(pop, request, events, &mut account).await;
+    let account = Account::open(request.id.clone(), request.tenant.clone(), began);
+    let answered = chat(pop, request, events, &account).await;
     if let Err(fault) = &answered {
         account.failed(fault);
     }
@@ -36,7 +37,7 @@ async fn chat(
     pop: &Pop,
     request: ChatRequest,
     events: mpsc::Sender<Event>,
-    account: &mut Account,
+    account: &Account,
 ) -> Result<Outcome, Fault> {
     // Sanitise: everything behind this line may rely on the limits, so it comes before any work on text.
     account.timed(Stage::Sanitise, async { sanitise::check(&request) }).await?;
@@ -58,15 +59,12 @@ async fn chat(
     let prompt = account.timed(Stage::Render, rendering::render(pop, &shielded)).await?;
     let decision = routing::fit(pop, decision, &scope, prompt.get().as_slice().len(), account)?;
 
-    // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made.
-    // Stop strings are the client's own: they are compared with what the client sees, which is restored.
-    let answer = Answer::new(&request.stop, shielded.vault.clone(), events);
-    let mut run = Run::new(pop, &request, &shielded, prompt, scope, answer, account);
-    let finish = runs::answer(&mut run, decision.tier).await?;
-
-    // Restore the rest: what was held back for a placeholder, a stop string or a character is due now.
-    run.finish().await?;
+    // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made, all choices at
+    // once. Each choice ends by letting go of what was held back for a placeholder, a stop string or a character.
+    let outgoing = Arc::new(Outgoing::new(events));
+    let shared = Shared { pop, request: &request, shielded: &shielded, scope, account };
+    runs::choices(shared, prompt, decision.tier, &outgoing).await?;
 
     // Account: last, so that it tells the whole of it.
-    Ok(account.answered(finish))
+    Ok(account.answered())
 }

@@ -16,11 +16,16 @@ use crate::shielding::{Shielded, fault_kind};
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Applies the chat template, tokenises, and seals the ids.
+/// Applies the chat template (not to raw text), tokenises, and seals the ids.
 pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<TokenIds>, Fault> {
     let mut patience = Patience::new();
     let ids = loop {
-        match pop.parts.drafter.render(&shielded.prompt.get().messages).await {
+        let prompt = shielded.prompt.get();
+        let rendered = match &prompt.raw {
+            Some(raw) => pop.parts.drafter.tokenize(raw.expose()).await,
+            None => pop.parts.drafter.render(&prompt.messages).await,
+        };
+        match rendered {
             Ok(ids) => break ids,
             // Nothing has been promised yet: a client that comes back later does better than a queue here.
             Err(error @ SandboxError::Overloaded { .. }) => return Err(drafter_fault(error)),

@@ -5,7 +5,8 @@
 use metrics::counter;
 use obsidian_router::{RouteMessage, Surroundings};
 use obsidian_sandbox::{Refusal, SandboxError};
-use obsidian_types::{ChatRequest, Role, Tier};
+use obsidian_shield::Prompt;
+use obsidian_types::{ChatRequest, PromptText, Role, Tier};
 
 use crate::account::Account;
 use crate::fault::Fault;
@@ -67,7 +68,7 @@ pub(crate) struct Decision {
 
 impl Decision {
     /// Tells the account what failed.
-    pub(crate) fn note_faults(&self, account: &mut Account) {
+    pub(crate) fn note_faults(&self, account: &Account) {
         for (part, what) in &self.faults {
             account.degrade(part, what);
         }
@@ -81,16 +82,7 @@ pub(crate) async fn decide(
     shielded: &Shielded,
     scope: &Scope,
 ) -> Result<Decision, Fault> {
-    let messages: Vec<RouteMessage> = shielded
-        .prompt
-        .get()
-        .messages
-        .iter()
-        .map(|message| RouteMessage {
-            role: message.role.as_str().to_owned(),
-            content: message.content.expose().to_owned(),
-        })
-        .collect();
+    let messages = shown(shielded.prompt.get());
     let hub = pop.hub();
     let surroundings = surroundings(pop, request, shielded, scope, &hub);
     let mut decision = ask(pop, messages.clone(), surroundings.clone()).await?;
@@ -105,6 +97,14 @@ pub(crate) async fn decide(
     Ok(decision)
 }
 
+/// What the router is shown: raw text as if a user had said it.
+fn shown(prompt: &Prompt) -> Vec<RouteMessage> {
+    let message =
+        |role: &str, content: &PromptText| RouteMessage { role: role.to_owned(), content: content.expose().to_owned() };
+    let raw = prompt.raw.iter().map(|raw| message(Role::User.as_str(), raw));
+    prompt.messages.iter().map(|each| message(each.role.as_str(), &each.content)).chain(raw).collect()
+}
+
 /// Whether the request would run at the hub if the hub were there.
 fn wanted_hub(pop: &Pop, messages: &[RouteMessage], surroundings: Surroundings, scope: &Scope) -> bool {
     if scope.asked == Some(Tier::Hub) {
@@ -117,9 +117,9 @@ fn wanted_hub(pop: &Pop, messages: &[RouteMessage], surroundings: Surroundings, 
 }
 
 fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &Scope, hub: &HubView) -> Surroundings {
-    let messages = &shielded.prompt.get().messages;
-    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-    let tokens = bytes / BYTES_PER_TOKEN + messages.len() * TEMPLATE_TOKENS;
+    let prompt = shielded.prompt.get();
+    let messages = &prompt.messages;
+    let tokens = prompt.text_bytes() / BYTES_PER_TOKEN + messages.len() * TEMPLATE_TOKENS;
     let turns = messages.iter().filter(|message| message.role == Role::Assistant).count();
     let (hub_ready, hub_context) = match hub {
         HubView::Ready(facts) => (true, facts.context_length),
@@ -187,7 +187,7 @@ pub(crate) fn fit(
     mut decision: Decision,
     scope: &Scope,
     prompt_tokens: usize,
-    account: &mut Account,
+    account: &Account,
 ) -> Result<Decision, Fault> {
     let edge = pop.parts.drafter.info().context_length;
     let hub = match pop.hub() {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use metrics::counter;
 use obsidian_sandbox::{Refusal, SandboxError, SandboxRestorer};
 use obsidian_shield::{Masked, MaskedFields, Prompt, Restorer, ShieldKey, Vault};
-use obsidian_types::{ChatRequest, Message, PromptText};
+use obsidian_types::limits::MAX_TEXT_LEAVES;
+use obsidian_types::{ChatRequest, Input};
 
 use crate::account::Account;
 use crate::fault::Fault;
 use crate::pop::Pop;
-use crate::sanitise::{Leaf, leaves};
+use crate::sanitise::SanitiseError;
 
 /// A request that may be shown to the other guests and to the hub.
 pub(crate) struct Shielded {
@@ -25,7 +26,7 @@ pub(crate) struct Shielded {
 
 impl Shielded {
     /// Tells the account when the sandbox failed.
-    pub(crate) fn note_fault(&self, account: &mut Account) {
+    pub(crate) fn note_fault(&self, account: &Account) {
         if self.native {
             account.degrade("shield", "native");
         }
@@ -34,7 +35,7 @@ impl Shielded {
 
 /// Masks every text leaf of the request and seals the result.
 pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, Fault> {
-    let work = Arc::new(Work::of(pop, request));
+    let work = Arc::new(Work::of(pop, request)?);
     let (shield, job) = (pop.parts.shield.clone(), work.clone());
     let sandboxed = pop
         .parts
@@ -71,22 +72,37 @@ pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, F
 
 /// What one mask call works on.
 struct Work {
+    /// Not masked yet; never leaves this step.
+    prompt: Prompt,
+    /// The prompt's, then the client's labels: those are masked like the rest (a value found there is masked
+    /// everywhere) and sent nowhere.
     fields: Vec<String>,
-    leaves: Vec<Leaf>,
-    roles: Vec<obsidian_types::Role>,
     key: ShieldKey,
 }
 
 impl Work {
-    fn of(pop: &Pop, request: &ChatRequest) -> Self {
+    fn of(pop: &Pop, request: &ChatRequest) -> Result<Self, Fault> {
         let tenant_key = pop.tenants.tenant_key(&request.tenant);
-        let (leaves, fields) = leaves(request).map(|(leaf, text)| (leaf, text.expose().to_owned())).unzip();
-        Self {
-            fields,
-            leaves,
-            roles: request.messages.iter().map(|message| message.role).collect(),
-            key: ShieldKey::derive(&tenant_key, request.conversation.as_str()),
+        let (messages, raw) = match &request.input {
+            Input::Chat(messages) => (messages.clone(), None),
+            Input::Raw(text) => (Vec::new(), Some(text.clone())),
+        };
+        let prompt = Prompt {
+            messages,
+            raw,
+            tools: request.tools.clone(),
+            tool_choice: request.tool_choice.clone(),
+            parallel_tool_calls: request.parallel_tool_calls,
+            stop: request.stop.clone(),
+            user: request.user.clone(),
+        };
+        let labels = request.metadata.iter().flat_map(|(key, value)| [key, value]);
+        let mut fields = prompt.fields();
+        fields.extend(labels.map(|label| label.expose().to_owned()));
+        if fields.len() > MAX_TEXT_LEAVES {
+            return Err(Fault::Sanitise(SanitiseError::TooManyTexts { count: fields.len() }));
         }
+        Ok(Self { prompt, fields, key: ShieldKey::derive(&tenant_key, request.conversation.as_str()) })
     }
 
     /// Seals what a shield returned. None if it cannot be trusted: a field lost or changed, or personal
@@ -103,7 +119,7 @@ impl Work {
             return None;
         }
         let vault = masked.vault;
-        let prompt = self.rebuild(masked.fields);
+        let prompt = self.prompt.clone().with_fields(masked.fields)?;
         match vault.seal(prompt) {
             Ok(prompt) => Some((Arc::new(prompt), Arc::new(vault))),
             Err(error) => {
@@ -111,25 +127,6 @@ impl Work {
                 None
             }
         }
-    }
-
-    fn rebuild(&self, fields: Vec<String>) -> Prompt {
-        let mut prompt = Prompt { messages: Vec::new(), stop: Vec::new(), user: None };
-        let mut roles = self.roles.iter();
-        for (leaf, field) in self.leaves.iter().zip(fields) {
-            match leaf {
-                Leaf::Message(_) => {
-                    if let Some(role) = roles.next() {
-                        prompt.messages.push(Message { role: *role, content: PromptText::from(field) });
-                    }
-                }
-                Leaf::Stop(_) => prompt.stop.push(field),
-                Leaf::User => prompt.user = Some(field),
-                // Labels for the client's own use: masked like the rest, sent nowhere.
-                Leaf::MetadataKey | Leaf::MetadataValue => {}
-            }
-        }
-        prompt
     }
 }
 

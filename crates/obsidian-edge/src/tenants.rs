@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn message(role: Role, text: &str) -> Message {
-        Message { role, content: text.into() }
+        Message::new(role, text)
     }
 
     #[test]

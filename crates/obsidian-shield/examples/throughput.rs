@@ -34,7 +34,7 @@ fn measure(name: &str, mut text: String, key: &ShieldKey) {
     text.truncate(end);
     let fields = [text];
     let Ok(masked) = mask(&fields, key) else { return };
-    let message = Message { role: Role::User, content: masked.fields[0].as_str().into() };
+    let message = Message::new(Role::User, masked.fields[0].as_str());
     let prompt = Prompt { messages: vec![message], ..Prompt::default() };
     let masking = median_us(|| drop(black_box(mask(black_box(&fields), key))));
     let sealing = median_us(|| drop(black_box(masked.vault.seal(black_box(prompt.clone())))));

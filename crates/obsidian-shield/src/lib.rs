@@ -21,12 +21,14 @@
 //! show lengths only.
 
 mod detect;
+mod json_text;
 mod key;
 mod kind;
 mod mask;
 mod masked;
 mod occurrences;
 mod placeholder;
+mod prompt;
 mod restore;
 mod vault;
 mod view;
@@ -35,7 +37,8 @@ pub use detect::{Detection, detect};
 pub use key::ShieldKey;
 pub use kind::Kind;
 pub use mask::{MaskError, MaskedFields, mask};
-pub use masked::{Masked, Prompt, SealError, TokenIds};
+pub use masked::{Masked, SealError, TokenIds};
 pub use placeholder::MAX_PLACEHOLDER_BYTES;
+pub use prompt::Prompt;
 pub use restore::Restorer;
 pub use vault::{Replacement, Vault, VaultError};

@@ -7,13 +7,14 @@
 use std::fmt;
 use std::ops::Range;
 
-use obsidian_types::{Message, TokenId};
+use obsidian_types::TokenId;
 use thiserror::Error;
 
 use crate::detect;
 use crate::kind::Kind;
 use crate::mask::gaps;
 use crate::occurrences::Occurrences;
+use crate::prompt::Prompt;
 use crate::vault::Vault;
 
 /// Something without personal data in it. Only this crate can make one, by [`Vault::seal`] and
@@ -25,7 +26,7 @@ use crate::vault::Vault;
 ///
 /// let key = ShieldKey::derive(&[7; 32], "conversation");
 /// let masked = mask(&["Write to alice@example.com".to_owned()], &key)?;
-/// let message = |content: &str| Message { role: Role::User, content: content.into() };
+/// let message = |content: &str| Message::new(Role::User, content);
 /// let prompt = Prompt { messages: vec![message(&masked.fields[0])], ..Prompt::default() };
 /// assert!(masked.vault.seal(prompt).is_ok());
 /// let raw = Prompt { messages: vec![message("Write to alice@example.com")], ..Prompt::default() };
@@ -48,24 +49,6 @@ impl<T> Masked<T> {
     }
 }
 
-/// Every text leaf of a request, already masked, waiting to be sealed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Prompt {
-    /// The conversation.
-    pub messages: Vec<Message>,
-    /// Stop strings.
-    pub stop: Vec<String>,
-    /// The client's name for its user.
-    pub user: Option<String>,
-}
-
-impl Prompt {
-    fn fields(&self) -> impl Iterator<Item = &str> {
-        let contents = self.messages.iter().map(|message| message.content.expose());
-        contents.chain(self.stop.iter().map(String::as_str)).chain(self.user.as_deref())
-    }
-}
-
 /// Token ids of a masked prompt.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct TokenIds(Vec<TokenId>);
@@ -83,13 +66,13 @@ pub enum SealError {
     /// An original of the vault is still there.
     #[error("field {field} still contains an original; mask it again natively or refuse the request")]
     OriginalSurvives {
-        /// Position: messages first, then stop strings, then the user; 0 for tokens.
+        /// Position in [`Prompt::fields`]; 0 for tokens.
         field: usize,
     },
     /// The native detectors found a value that was never masked.
     #[error("field {field} contains an unmasked {kind}; mask it again natively or refuse the request")]
     Unmasked {
-        /// Position: messages first, then stop strings, then the user; 0 for tokens.
+        /// Position in [`Prompt::fields`]; 0 for tokens.
         field: usize,
         /// What was found.
         kind: Kind,
@@ -100,7 +83,7 @@ impl Vault {
     /// Seals a masked prompt, or says which field still has personal data in it.
     pub fn seal(&self, prompt: Prompt) -> Result<Masked<Prompt>, SealError> {
         let originals = self.occurrences();
-        for (field, text) in prompt.fields().enumerate() {
+        for (field, text) in prompt.fields().iter().enumerate() {
             self.check(field, text, &[], &originals)?;
         }
         Ok(Masked(prompt))
@@ -147,8 +130,9 @@ impl Masked<Prompt> {
     fn sealed_ranges(&self, text: &str) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
         let mut position = 0;
-        for message in &self.0.messages {
-            let content = message.content.expose().trim();
+        let contents = self.0.messages.iter().map(|message| &message.content);
+        for content in self.0.raw.iter().chain(contents) {
+            let content = content.expose().trim();
             if content.is_empty() {
                 continue;
             }
@@ -185,13 +169,6 @@ impl fmt::Debug for Masked<Prompt> {
 impl fmt::Debug for Masked<TokenIds> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Masked({:?})", self.0)
-    }
-}
-
-impl fmt::Debug for Prompt {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes: usize = self.fields().map(str::len).sum();
-        write!(formatter, "Prompt({} messages, {bytes} bytes)", self.messages.len())
     }
 }
 

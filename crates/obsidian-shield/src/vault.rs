@@ -6,6 +6,7 @@ use obsidian_types::PromptText;
 use obsidian_types::limits::{MAX_PROMPT_BYTES, MAX_VAULT_VALUES};
 use thiserror::Error;
 
+use crate::json_text::escape;
 use crate::placeholder::{Placeholder, Reading, Written, read};
 use crate::restore::Restorer;
 
@@ -107,6 +108,18 @@ impl Vault {
         let mut restored = restorer.push(masked);
         restored.extend_from_slice(&restorer.finish());
         restored
+    }
+
+    /// The same placeholders with originals as they stand inside a JSON string: what the arguments of a tool call
+    /// are restored with, so that a quote or a line break in an original cannot end the string around it.
+    #[must_use]
+    pub fn json_escaped(&self) -> Self {
+        let escaped = |replacement: &Replacement| {
+            let mut original = String::with_capacity(replacement.original.len());
+            escape(replacement.original.expose(), &mut original);
+            Replacement { placeholder: replacement.placeholder.clone(), original: PromptText::from(original) }
+        };
+        Self { replacements: self.replacements.iter().map(escaped).collect(), index: self.index.clone() }
     }
 
     /// The original behind a placeholder.

@@ -4,7 +4,7 @@ use obsidian_shield::{
     Kind, MAX_PLACEHOLDER_BYTES, MaskError, Masked, Prompt, Replacement, Restorer, SealError, ShieldKey, Vault, detect,
     mask,
 };
-use obsidian_types::{Message, Role, limits};
+use obsidian_types::{Message, Role, Tool, ToolCall, ToolChoice, limits};
 use proptest::prelude::*;
 
 fn key() -> ShieldKey {
@@ -16,8 +16,8 @@ fn fields(texts: &[&str]) -> Vec<String> {
 }
 
 fn prompt(contents: &[String]) -> Prompt {
-    let messages = contents.iter().map(|content| Message { role: Role::User, content: content.as_str().into() });
-    Prompt { messages: messages.collect(), stop: Vec::new(), user: None }
+    let messages = contents.iter().map(|content| Message::new(Role::User, content.as_str()));
+    Prompt { messages: messages.collect(), ..Prompt::default() }
 }
 
 const DOCUMENT: &str = "\
@@ -167,11 +167,72 @@ fn a_guest_that_does_not_mask_is_caught() {
     let refused = masked.vault.seal(prompt(&fields(&["number 5551234567"]))).unwrap_err();
     assert_eq!(refused, SealError::OriginalSurvives { field: 0 });
     let mut with_stop = prompt(&masked.fields);
-    with_stop.stop = fields(&["x", "bob@example.com"]);
+    with_stop.stop = vec!["x".into(), "bob@example.com".into()];
     assert_eq!(masked.vault.seal(with_stop).unwrap_err(), SealError::Unmasked { field: 2, kind: Kind::Email });
     let mut with_user = prompt(&masked.fields);
-    with_user.user = Some("bob@example.com".to_owned());
+    with_user.user = Some("bob@example.com".into());
     assert_eq!(masked.vault.seal(with_user).unwrap_err(), SealError::Unmasked { field: 1, kind: Kind::Email });
+}
+
+#[test]
+fn every_new_leaf_is_examined() {
+    let message = |change: &dyn Fn(&mut Message)| {
+        let mut message = Message::new(Role::Assistant, "x");
+        change(&mut message);
+        Prompt { messages: vec![message], ..Prompt::default() }
+    };
+    let call = |id: &str, name: &str, arguments: &str| {
+        let call = ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() };
+        message(&|message| message.tool_calls = vec![call.clone()])
+    };
+    let tool = |name: &str, description: Option<&str>, parameters: &str| {
+        let description = description.map(Into::into);
+        let tool = Tool { name: name.into(), description, parameters: parameters.into(), strict: None };
+        Prompt { tools: vec![tool], ..Prompt::default() }
+    };
+    let mail = "bob@example.com";
+    let unmasked = [
+        message(&|message| message.name = Some(mail.into())),
+        message(&|message| message.tool_call_id = Some(mail.into())),
+        call(mail, "f", "{}"),
+        call("1", mail, "{}"),
+        call("1", "f", "{\"to\": \"bob@example.com\"}"),
+        call("1", "f", "{\"to\": \"bob\\u0040example.com\"}"),
+        call("1", "f", "{\"to\": \"bob@example.com"),
+        call("1", "f", "{\"card\": 4111111111111111}"),
+        tool(mail, None, "{}"),
+        tool("f", Some(mail), "{}"),
+        tool("f", None, "{\"bob@example.com\": 1}"),
+        tool("f", None, "{\"password\": \"Tr0ub4dor&3\"}"),
+        Prompt { tool_choice: ToolChoice::Function(mail.into()), ..Prompt::default() },
+        Prompt { raw: Some(mail.into()), ..Prompt::default() },
+    ];
+    for prompt in unmasked {
+        let fields = prompt.fields();
+        assert!(matches!(Vault::default().seal(prompt.clone()), Err(SealError::Unmasked { .. })), "{fields:?}");
+        let masked = mask(&fields, &key()).unwrap();
+        let sealed = masked.vault.seal(prompt.clone().with_fields(masked.fields.clone()).unwrap());
+        assert!(sealed.is_ok(), "{:?}: {:?}", masked.fields, sealed.unwrap_err());
+    }
+    // The text behind a line break is a value of its own.
+    let masked = mask(&call("1", "f", r#"{"text":"see\nbob@example.com"}"#).fields(), &key()).unwrap();
+    assert_eq!(masked.vault.replacements()[0].original.expose(), mail);
+}
+
+#[test]
+fn originals_in_arguments_stay_inside_their_string() {
+    let hostile = "hunter2\"}, \\ \u{1}{\"x\": \"é";
+    let placeholder = mask(&fields(&["bob@example.com"]), &key()).unwrap().fields[0].clone();
+    let replacement = Replacement { placeholder: placeholder.clone(), original: hostile.into() };
+    let vault = Vault::from_parts(vec![replacement]).unwrap();
+    let arguments = format!("{{\"p\":\"{placeholder}\"}}");
+    for chunk in 1..arguments.len() {
+        let mut restorer = Restorer::new(&vault.json_escaped());
+        let mut restored: Vec<u8> = arguments.as_bytes().chunks(chunk).flat_map(|part| restorer.push(part)).collect();
+        restored.extend(restorer.finish());
+        let expected = r#"{"p":"hunter2\"}, \\ \u0001{\"x\": \"é"}"#;
+        assert_eq!(String::from_utf8(restored).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -9,9 +9,11 @@ pub mod request;
 pub mod response;
 pub mod route;
 pub mod text;
+pub mod tools;
 
 pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
-pub use request::{ChatRequest, Message, Role, Sampling, Speculation};
+pub use request::{ChatRequest, Input, Message, Role, Sampling, Speculation};
 pub use response::{FinishReason, StageTimes, Usage};
 pub use route::{Residency, Tier};
 pub use text::PromptText;
+pub use tools::{Tool, ToolCall, ToolChoice};

@@ -6,6 +6,18 @@ pub const MAX_BODY_BYTES: usize = 4 << 20;
 pub const MAX_MESSAGES: usize = 512;
 /// Longest text over all fields of one request, bytes.
 pub const MAX_PROMPT_BYTES: usize = 1 << 20;
+/// Most answers to one prompt (`n`); each runs at the same time and counts as a request in flight.
+pub const MAX_CHOICES: u32 = 8;
+/// Most functions one request offers.
+pub const MAX_TOOLS: usize = 128;
+/// Most tool calls in one message of a request, or in one answer.
+pub const MAX_TOOL_CALLS: usize = 128;
+/// Longest tool name (OpenAI's own limit).
+pub const MAX_TOOL_NAME_CHARACTERS: usize = 64;
+/// Most separate texts in one request: contents, names, strings and keys inside JSON.
+pub const MAX_TEXT_LEAVES: usize = 16_384;
+/// Most prompts in one raw completion request.
+pub const MAX_PROMPTS: usize = 8;
 /// Most stop strings in one request (OpenAI's own limit).
 pub const MAX_STOP_STRINGS: usize = 4;
 /// Longest stop string, bytes.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 use crate::route::Residency;
 use crate::text::PromptText;
+use crate::tools::{Tool, ToolCall, ToolChoice};
 
 /// Who speaks in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum Role {
     User,
     /// An earlier answer.
     Assistant,
+    /// What a tool gave back.
+    Tool,
 }
 
 impl Role {
@@ -27,6 +30,7 @@ impl Role {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }
@@ -36,8 +40,40 @@ impl Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said.
+    /// What is said; may be empty beside tool calls.
     pub content: PromptText,
+    /// Tells apart several who speak in one role.
+    pub name: Option<PromptText>,
+    /// Calls an earlier answer made; only in messages of [`Role::Assistant`].
+    pub tool_calls: Vec<ToolCall>,
+    /// The call whose result this is; only in messages of [`Role::Tool`].
+    pub tool_call_id: Option<PromptText>,
+}
+
+impl Message {
+    /// A message of text alone.
+    pub fn new(role: Role, content: impl Into<PromptText>) -> Self {
+        Self { role, content: content.into(), name: None, tool_calls: Vec::new(), tool_call_id: None }
+    }
+}
+
+/// What a request asks a model to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A conversation, oldest turn first, never empty; the model's chat template applies.
+    Chat(Vec<Message>),
+    /// Text that is tokenised as it stands, without a template.
+    Raw(PromptText),
+}
+
+impl Input {
+    /// The conversation; empty for raw text.
+    pub fn messages(&self) -> &[Message] {
+        match self {
+            Self::Chat(messages) => messages,
+            Self::Raw(_) => &[],
+        }
+    }
 }
 
 /// How the next token is picked. Values are already validated.
@@ -112,10 +148,20 @@ pub struct ChatRequest {
     pub conversation: ConversationId,
     /// `auto`, `edge`, `hub`, `core` or a model's name.
     pub model: ModelName,
-    /// The whole history, oldest first, never empty.
-    pub messages: Vec<Message>,
-    /// Sampling, validated.
+    /// What to go on from.
+    pub input: Input,
+    /// Functions the model may call; with raw text there are none.
+    pub tools: Vec<Tool>,
+    /// Which of them it may or must call; means nothing without tools.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may hold several calls, if the client says so.
+    pub parallel_tool_calls: Option<bool>,
+    /// Sampling, validated; `choice` is 0 here, each choice's run sets its own.
     pub sampling: Sampling,
+    /// How many answers to make of the one prompt; 1 to [`crate::limits::MAX_CHOICES`].
+    pub choices: u32,
+    /// Whether to tell each token's log probability, and of how many alternatives.
+    pub logprobs: Option<u8>,
     /// Most tokens the answer may have.
     pub max_tokens: u32,
     /// Strings that end the answer; at most [`crate::limits::MAX_STOP_STRINGS`].

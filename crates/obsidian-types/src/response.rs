@@ -10,6 +10,10 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context length was reached.
     Length,
+    /// The model calls tools and waits for their results.
+    ToolCalls,
+    /// An upstream's filter ended the answer.
+    ContentFilter,
 }
 
 /// Tokens counted for one request.

@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use metrics::counter;
 use obsidian_types::limits::{DEFAULT_MAX_TOKENS, MAX_STREAM_CHUNKS};
-use obsidian_types::{ChatRequest, RequestId};
+use obsidian_types::{ChatRequest, FinishReason, RequestId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -22,7 +22,7 @@ use crate::openai::error::ApiError;
 use crate::openai::parse::{self, Arrival, Delivery};
 use crate::openai::response::{self, Chunks, Identity};
 use crate::openai::sse;
-use crate::outcome::{Event, Outcome, Start};
+use crate::outcome::{Event, Outcome, Part, Start};
 use crate::pipeline;
 use crate::pop::Pop;
 
@@ -156,20 +156,23 @@ impl Drop for AbortOnDrop {
 
 async fn whole(pop: &Pop, identity: &Identity, start: &Start, mut running: Running) -> Result<Response, ApiError> {
     let mut text = String::new();
+    let mut finish = FinishReason::Stop;
     while let Some(event) = running.arriving.recv().await {
-        if let Event::Text(piece) = event {
-            text.push_str(piece.expose());
+        match event {
+            Event::Delta { part: Part::Text { text: piece, .. }, .. } => text.push_str(piece.expose()),
+            Event::Finished { reason, .. } => finish = reason,
+            Event::Start(_) | Event::Delta { .. } => {}
         }
     }
     let outcome = running.end().await.map_err(|fault| fault.to_api())?;
-    let mut response = json(pop, StatusCode::OK, &response::completion(identity, start, &text, &outcome));
+    let mut response = json(pop, StatusCode::OK, &response::completion(identity, start, &text, finish, &outcome));
     route_headers(response.headers_mut(), outcome.route.as_str(), &outcome.reason);
     Ok(response)
 }
 
 fn stream(pop: &Pop, start: &Start, chunks: Chunks, running: Running) -> Response {
     let first = sse::event(&chunks.role());
-    let frames = Frames { chunks, running, ready: VecDeque::from([first]), ended: false };
+    let frames = Frames { chunks, running, ready: VecDeque::from([first]), finish: FinishReason::Stop, ended: false };
     let frames = futures::stream::unfold(frames, |mut frames| async move {
         let frame = frames.next().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(frame), frames))
@@ -195,6 +198,7 @@ struct Frames {
     chunks: Chunks,
     running: Running,
     ready: VecDeque<Bytes>,
+    finish: FinishReason,
     ended: bool,
 }
 
@@ -208,8 +212,11 @@ impl Frames {
                 return None;
             }
             match self.running.arriving.recv().await {
-                Some(Event::Text(piece)) => return Some(sse::event(&self.chunks.text(piece.expose()))),
-                Some(Event::Start(_)) => {}
+                Some(Event::Delta { part: Part::Text { text, .. }, .. }) => {
+                    return Some(sse::event(&self.chunks.text(text.expose())));
+                }
+                Some(Event::Finished { reason, .. }) => self.finish = reason,
+                Some(Event::Start(_) | Event::Delta { .. }) => {}
                 None => self.last().await,
             }
         }
@@ -219,7 +226,7 @@ impl Frames {
         self.ended = true;
         match self.running.end().await {
             Ok(outcome) => {
-                self.ready.push_back(sse::event(&self.chunks.last(&outcome)));
+                self.ready.push_back(sse::event(&self.chunks.last(self.finish, &outcome)));
                 self.ready.extend(self.chunks.usage(&outcome).map(|usage| sse::event(&usage)));
                 self.ready.push_back(Bytes::from_static(sse::DONE));
             }

@@ -41,7 +41,7 @@ fn read(path: &str, value: Value) -> Result<Message, ApiError> {
     let content = fields.take("content").ok_or_else(|| ApiError::missing(&content_path))?;
     let content = read_content(&content_path, content)?;
     fields.finish()?;
-    Ok(Message { role, content })
+    Ok(Message::new(role, content))
 }
 
 fn read_role(path: &str, role: &str) -> Result<Role, ApiError> {

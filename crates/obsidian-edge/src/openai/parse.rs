@@ -2,7 +2,8 @@
 
 use obsidian_types::limits::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE};
 use obsidian_types::{
-    ChatRequest, ConversationId, Message, ModelName, PromptText, RequestId, Residency, Sampling, Speculation, TenantId,
+    ChatRequest, ConversationId, Input, Message, ModelName, PromptText, RequestId, Residency, Sampling, Speculation,
+    TenantId, ToolChoice,
 };
 use serde_json::Value;
 
@@ -66,7 +67,12 @@ impl ParsedChat {
             tenant: arrival.tenant,
             conversation: arrival.conversation,
             model: self.model,
-            messages: self.messages,
+            input: Input::Chat(self.messages),
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: None,
+            choices: 1,
+            logprobs: None,
             sampling: Sampling {
                 temperature: self.temperature,
                 top_p: self.top_p,

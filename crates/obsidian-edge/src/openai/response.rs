@@ -15,7 +15,13 @@ pub(crate) struct Identity {
 }
 
 /// The answer in one piece.
-pub(crate) fn completion(identity: &Identity, start: &Start, text: &str, outcome: &Outcome) -> Value {
+pub(crate) fn completion(
+    identity: &Identity,
+    start: &Start,
+    text: &str,
+    finish: FinishReason,
+    outcome: &Outcome,
+) -> Value {
     json!({
         "id": identity.id,
         "object": "chat.completion",
@@ -25,7 +31,7 @@ pub(crate) fn completion(identity: &Identity, start: &Start, text: &str, outcome
             "index": 0,
             "message": { "role": "assistant", "content": text, "refusal": null },
             "logprobs": null,
-            "finish_reason": finish_reason(outcome.finish),
+            "finish_reason": finish_reason(finish),
         }],
         "usage": usage(&outcome.usage),
         "obsidian": extension(outcome),
@@ -56,8 +62,8 @@ impl Chunks {
     }
 
     /// The last chunk with a choice: the reason it ended, and what Obsidian tells about the request.
-    pub(crate) fn last(&self, outcome: &Outcome) -> Value {
-        let mut chunk = self.chunk(json!({}), Some(outcome.finish));
+    pub(crate) fn last(&self, finish: FinishReason, outcome: &Outcome) -> Value {
+        let mut chunk = self.chunk(json!({}), Some(finish));
         chunk["obsidian"] = extension(outcome);
         chunk
     }
@@ -112,6 +118,8 @@ fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
         FinishReason::Stop => "stop",
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+        FinishReason::ContentFilter => "content_filter",
     }
 }
 

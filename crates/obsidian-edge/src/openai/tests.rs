@@ -342,7 +342,6 @@ fn outcome() -> Outcome {
         route: Tier::Hub,
         reason: "task:extract".to_owned(),
         degraded: false,
-        finish: FinishReason::Stop,
         usage: Usage {
             prompt_tokens: 10,
             completion_tokens: 5,
@@ -380,7 +379,7 @@ fn usage() -> Value {
 
 #[test]
 fn a_whole_answer_has_openai_shape() {
-    let body = response::completion(&identity(), &start(), "hi", &outcome());
+    let body = response::completion(&identity(), &start(), "hi", FinishReason::Stop, &outcome());
     assert_eq!(
         body,
         json!({
@@ -412,7 +411,7 @@ fn a_stream_has_openai_shape() {
     assert_eq!(chunks.text("hi"), envelope(choice(json!({"content": "hi"}), Value::Null), Value::Null));
     let mut last = envelope(choice(json!({}), json!("stop")), Value::Null);
     last["obsidian"] = extension();
-    assert_eq!(chunks.last(&outcome()), last);
+    assert_eq!(chunks.last(FinishReason::Stop, &outcome()), last);
     assert_eq!(chunks.usage(&outcome()), Some(envelope(json!([]), usage())));
 
     let plain = Chunks::new(identity(), &start(), false);

@@ -53,7 +53,7 @@ async fn windows(
     let mut length = sequence.get().as_slice().len();
     loop {
         let verdict = stream.verify(&drafts).await;
-        run.account.wan_so_far(stream.wan_bytes());
+        run.account.wan_so_far(run.answer.choice(), stream.wan_bytes());
         let verdict = verdict.map_err(lost)?;
         count(run, &drafts, verdict);
         let ids: Vec<TokenId> = verdict.emitted(&drafts).collect();
@@ -91,12 +91,11 @@ fn window(run: &Run<'_>) -> u32 {
 
 /// Accepted are drafted ids that became part of the answer (its end token is none); all others that
 /// reached the hub were rejected.
-fn count(run: &mut Run<'_>, drafts: &[TokenId], verdict: Verdict) {
+fn count(run: &Run<'_>, drafts: &[TokenId], verdict: Verdict) {
     let taken = &drafts[..(verdict.accepted as usize).min(drafts.len())];
     let ends = taken.iter().filter(|&&id| run.is_end(id)).count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    run.account.usage.accepted_prediction_tokens += number(taken.len() - ends);
-    run.account.usage.rejected_prediction_tokens += number(drafts.len() - taken.len());
+    run.account.predicted(number(taken.len() - ends), number(drafts.len() - taken.len()));
 }
 
 /// The hub goes on without drafts; only a failure makes that a lesser path.
@@ -120,7 +119,7 @@ async fn alone(run: &mut Run<'_>, link: &HubLink) -> Result<FinishReason, Stumbl
 async fn batches(run: &mut Run<'_>, stream: &mut VerifyStream) -> Result<FinishReason, Stumble> {
     loop {
         let batch = stream.next().await;
-        run.account.wan_so_far(stream.wan_bytes());
+        run.account.wan_so_far(run.answer.choice(), stream.wan_bytes());
         let Some(batch) = batch.map_err(lost)? else {
             return Ok(FinishReason::Length);
         };
@@ -147,9 +146,9 @@ fn options(run: &Run<'_>, speculation: Speculation) -> OpenOptions {
 
 /// Reads the last of the account and drops the stream, which tells the hub to stop. Waiting for the hub's
 /// own good-bye would cost the client a round trip.
-fn close(run: &mut Run<'_>, stream: VerifyStream) {
-    run.account.wan_so_far(stream.wan_bytes());
-    run.account.wan_closed();
+fn close(run: &Run<'_>, stream: VerifyStream) {
+    run.account.wan_so_far(run.answer.choice(), stream.wan_bytes());
+    run.account.wan_closed(run.answer.choice());
 }
 
 fn lost(error: LinkError) -> Stumble {

@@ -1,10 +1,12 @@
 //! Running a request: on a tier, and from there to the next when a tier is lost in the middle.
 //!
 //! The state that moves along is the sequence of tokens so far. Noise belongs to positions, not to
-//! engines, so whoever takes over goes on from exactly there. Start at [`answer`].
+//! engines, so whoever takes over goes on from exactly there. Start at [`choices`].
 
 mod edge;
 mod hub;
+
+use std::sync::Arc;
 
 use metrics::counter;
 use obsidian_sandbox::{DraftSession, SandboxError};
@@ -12,7 +14,7 @@ use obsidian_shield::{Masked, TokenIds};
 use obsidian_types::{ChatRequest, FinishReason, Sampling, Speculation, Tier, TokenId};
 
 use crate::account::Account;
-use crate::answer::Answer;
+use crate::answer::{Answer, Outgoing};
 use crate::fault::Fault;
 use crate::pop::{HubView, Pop};
 use crate::rendering::{self, Patience, drafter_fault};
@@ -22,8 +24,38 @@ use crate::shielding::{Shielded, fault_kind};
 /// Tiers tried for one request: the first, the other one, and one more attempt at the edge.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Runs the request on `tier` to its end, on others if need be.
-pub(crate) async fn answer(run: &mut Run<'_>, tier: Tier) -> Result<FinishReason, Fault> {
+/// What all choices of one request share.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) pop: &'a Pop,
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) shielded: &'a Shielded,
+    pub(crate) scope: Scope,
+    pub(crate) account: &'a Account,
+}
+
+/// Runs all choices of the request to their ends, at the same time. The first fault ends them all.
+pub(crate) async fn choices(
+    shared: Shared<'_>,
+    prompt: Masked<TokenIds>,
+    tier: Tier,
+    outgoing: &Arc<Outgoing>,
+) -> Result<(), Fault> {
+    shared.account.prompt_tokens(prompt.get().as_slice().len());
+    let runs = (0..shared.request.choices).map(|choice| {
+        // Stop strings are the client's own: they are compared with what the client sees, which is restored.
+        let answer = Answer::new(choice, &shared.request.stop, shared.shielded.vault.clone(), outgoing.clone());
+        let mut run = Run::new(shared, prompt.clone(), answer);
+        async move {
+            let finish = answer_on(&mut run, tier).await?;
+            run.finish(finish).await
+        }
+    });
+    futures::future::try_join_all(runs).await.map(drop)
+}
+
+/// Runs one choice on `tier` to its end, on others if need be.
+async fn answer_on(run: &mut Run<'_>, tier: Tier) -> Result<FinishReason, Fault> {
     let mut tier = tier;
     let mut attempts = 1;
     loop {
@@ -84,10 +116,10 @@ impl Lost {
     }
 }
 
-/// One request while it runs.
+/// One choice of a request while it runs.
 pub(crate) struct Run<'a> {
     pop: &'a Pop,
-    account: &'a mut Account,
+    account: &'a Account,
     answer: Answer,
     shielded: &'a Shielded,
     scope: Scope,
@@ -103,37 +135,29 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A request that is about to run.
-    pub(crate) fn new(
-        pop: &'a Pop,
-        request: &ChatRequest,
-        shielded: &'a Shielded,
-        prompt: Masked<TokenIds>,
-        scope: Scope,
-        answer: Answer,
-        account: &'a mut Account,
-    ) -> Self {
-        account.usage.prompt_tokens = u32::try_from(prompt.get().as_slice().len()).unwrap_or(u32::MAX);
+    /// A choice that is about to run.
+    fn new(shared: Shared<'a>, prompt: Masked<TokenIds>, answer: Answer) -> Self {
+        let Shared { pop, request, shielded, scope, account } = shared;
         Self {
             pop,
             account,
-            answer,
             shielded,
             scope,
             prompt,
             emitted: Vec::new(),
-            sampling: request.sampling.clone(),
+            sampling: Sampling { choice: answer.choice(), ..request.sampling.clone() },
             max_tokens: request.max_tokens,
             speculation: request.speculation,
             tenant_salt: pop.tenants.prefix_salt(&request.tenant),
             hub_lost: false,
             model: String::new(),
+            answer,
         }
     }
 
-    /// Sends what is still held back.
-    pub(crate) async fn finish(&mut self) -> Result<(), Fault> {
-        self.answer.finish(self.pop, self.account, &self.model).await
+    /// Sends what is still held back, and that this choice is complete.
+    async fn finish(&mut self, reason: FinishReason) -> Result<(), Fault> {
+        self.answer.finish(self.pop, self.account, &self.model, reason).await
     }
 
     fn begin(&mut self, tier: Tier) {
@@ -224,7 +248,7 @@ impl<'a> Run<'a> {
             return Ok(finish);
         }
         self.emitted.extend(kept);
-        self.account.usage.completion_tokens = u32::try_from(self.emitted.len()).unwrap_or(u32::MAX);
+        self.account.completed(kept.len());
         let bytes = rendering::detokenize(self.pop, kept).await?;
         let stopped = self.answer.push(self.pop, self.account, &self.model, bytes).await?;
         Ok(if stopped { Some(FinishReason::Stop) } else { finish })

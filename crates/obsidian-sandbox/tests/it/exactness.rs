@@ -42,7 +42,7 @@ fn rendering_is_the_same() {
         let (drafter, model) = start(&path);
         for prompt in PROMPTS {
             let native = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
-            let message = Message { role: Role::User, content: prompt.into() };
+            let message = Message::new(Role::User, prompt);
             let sandboxed = block_on(drafter.render(&[message])).expect("rendered");
             assert_eq!(sandboxed, native);
             let bytes = block_on(drafter.detokenize(&native)).expect("bytes");

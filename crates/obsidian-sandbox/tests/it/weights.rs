@@ -30,7 +30,7 @@ fn start(weights: WeightFile) -> Drafter {
 }
 
 fn command(drafter: &Drafter, text: &str) -> Result<Vec<u32>, SandboxError> {
-    let message = Message { role: Role::User, content: text.into() };
+    let message = Message::new(Role::User, text);
     block_on(drafter.render(&[message]))
 }
 
