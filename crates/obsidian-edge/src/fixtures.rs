@@ -25,5 +25,6 @@ pub(crate) fn request(text: &str) -> ChatRequest {
         residency: Residency::Anywhere,
         user: None,
         metadata: Vec::new(),
+        trace: None,
     }
 }

@@ -10,6 +10,7 @@ pub mod response;
 pub mod route;
 pub mod text;
 pub mod tools;
+pub mod trace;
 
 pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 pub use request::{ChatRequest, Input, Message, Role, Sampling, Speculation};
@@ -17,3 +18,4 @@ pub use response::{FinishReason, StageTimes, Usage};
 pub use route::{Residency, Tier};
 pub use text::PromptText;
 pub use tools::{Tool, ToolCall, ToolChoice};
+pub use trace::TraceContext;

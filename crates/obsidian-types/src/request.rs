@@ -8,6 +8,7 @@ use crate::ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 use crate::route::Residency;
 use crate::text::PromptText;
 use crate::tools::{Tool, ToolCall, ToolChoice};
+use crate::trace::TraceContext;
 
 /// Who speaks in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -174,4 +175,6 @@ pub struct ChatRequest {
     pub user: Option<PromptText>,
     /// The client's own labels (`metadata`), keys and values; masked like any other text leaf, sent nowhere.
     pub metadata: Vec<(PromptText, PromptText)>,
+    /// The caller's trace (`traceparent`), if it sent one.
+    pub trace: Option<TraceContext>,
 }

@@ -12,7 +12,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use metrics::counter;
 use obsidian_types::limits::{DEFAULT_MAX_TOKENS, MAX_STREAM_CHUNKS};
-use obsidian_types::{ChatRequest, FinishReason, RequestId};
+use obsidian_types::trace::TRACEPARENT;
+use obsidian_types::{ChatRequest, FinishReason, RequestId, TraceContext};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -95,6 +96,7 @@ async fn admit(pop: &Pop, fresh: &Fresh, request: Request) -> Result<Admitted, A
         conversation,
         seed: fresh.seed,
         max_tokens: DEFAULT_MAX_TOKENS,
+        trace: head.headers.get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?)),
     });
     Ok(Admitted { request, delivery, began, place })
 }

@@ -3,7 +3,7 @@
 use obsidian_types::limits::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE};
 use obsidian_types::{
     ChatRequest, ConversationId, Input, Message, ModelName, PromptText, RequestId, Residency, Sampling, Speculation,
-    TenantId, ToolChoice,
+    TenantId, ToolChoice, TraceContext,
 };
 use serde_json::Value;
 
@@ -57,6 +57,7 @@ pub(crate) struct Arrival {
     pub(crate) seed: u64,
     /// Used when the client names none.
     pub(crate) max_tokens: u32,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl ParsedChat {
@@ -85,6 +86,7 @@ impl ParsedChat {
             residency: self.residency,
             user: self.user,
             metadata: self.metadata,
+            trace: arrival.trace,
         }
     }
 }
