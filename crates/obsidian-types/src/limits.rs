@@ -90,3 +90,15 @@ pub const MAX_HUB_AHEAD_IDS: usize = 256;
 pub const MAX_PREFILL_TOKENS: usize = 128;
 /// Prefix links a POP remembers the hub by; the oldest are forgotten.
 pub const MAX_KNOWN_PREFIXES: usize = 65_536;
+/// Longest list of a repository's files that a model registry may send, bytes.
+pub const MAX_REGISTRY_LISTING_BYTES: usize = 8 << 20;
+/// Most files of one repository in a model registry.
+pub const MAX_REGISTRY_FILES: usize = 20_000;
+/// Redirects that one request to a model registry follows.
+pub const MAX_REGISTRY_REDIRECTS: usize = 5;
+/// Largest model file that is fetched, bytes.
+pub const MAX_MODEL_FILE_BYTES: u64 = 1 << 40;
+/// Most models that one node's store names.
+pub const MAX_STORED_MODELS: usize = 4_096;
+/// Longest manifest of a stored model, bytes.
+pub const MAX_MODEL_MANIFEST_BYTES: u64 = 64 << 10;

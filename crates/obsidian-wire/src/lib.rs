@@ -62,6 +62,7 @@
 
 pub mod client;
 pub mod error;
+pub mod models;
 pub mod prefix;
 pub mod proto;
 pub mod server;

@@ -268,7 +268,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if list.is_empty() { Err(content()) } else { Ok(list) }
 }
 
-fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
+pub(crate) fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::metadata(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;

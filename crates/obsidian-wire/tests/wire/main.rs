@@ -5,6 +5,8 @@
 
 mod frames;
 mod link;
+mod models;
+mod registry;
 mod sealed;
 mod support;
 mod tls;
