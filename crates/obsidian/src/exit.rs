@@ -16,6 +16,22 @@ pub(crate) enum Stop {
     Unavailable(String),
 }
 
+/// An error and its causes on one line. Many libraries' messages hold their cause's already; it is said once.
+pub(crate) fn shown(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
 /// 0 done, 1 failed, 2 wrong usage, 3 refused by policy or signature, 4 unavailable.
 pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Stop>() {
@@ -23,5 +39,19 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
         Some(Stop::Refused(_)) => ExitCode::from(3),
         Some(Stop::Unavailable(_)) => ExitCode::from(4),
         None => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::shown;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("address in use").context("cannot listen: address in use").context("no node");
+        assert_eq!(shown(&error), "no node: cannot listen: address in use");
+        assert_eq!(shown(&anyhow!("b").context("a")), "a: b");
     }
 }

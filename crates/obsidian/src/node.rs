@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use obsidian_edge::{ApiKey, Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, StartError, TenantSecret};
-use obsidian_hub::{Hub, HubConfig, HubHandle};
+use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
     ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile, WeightStore,
 };
@@ -92,6 +92,7 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
     };
     Edge::start(edge, parts).await.map_err(|error| match error {
         StartError::OpenToTheNetwork(_) => Stop::Refused(error.to_string()).into(),
+        StartError::Listen { ref source, .. } => listening(&error, source),
         other => other.into(),
     })
 }
@@ -114,7 +115,20 @@ pub(crate) async fn start_hub(settings: HubSettings) -> Result<HubHandle> {
         kv_budget_bytes: settings.kv_budget_mib << 20,
         max_sessions: MAX_HUB_SESSIONS,
     };
-    Hub::start(config).await.with_context(|| format!("the hub does not start with {}", model_path.display()))
+    Hub::start(config).await.map_err(|error| match error {
+        HubError::Listen { ref source, .. } => listening(&error, source),
+        other => anyhow::Error::from(other).context(format!("the hub does not start with {}", model_path.display())),
+    })
+}
+
+/// Says what to do about a listener that cannot be had.
+fn listening(error: &dyn std::error::Error, source: &std::io::Error) -> anyhow::Error {
+    let advice = match source.kind() {
+        std::io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another `listen` address",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        _ => "choose another `listen` address",
+    };
+    anyhow::anyhow!("{error}; {advice}")
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -18,7 +18,7 @@ pub(super) async fn alive() -> &'static str {
 /// 200 when requests can be answered, if need be on a lesser path (`degraded`); 503 when not.
 pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
     let drafter = pop.parts.drafter.is_alive();
-    let (hub, hub_well) = hub(&pop.hub());
+    let (hub, hub_well) = hub(&pop);
     let (shield, router) = (pop.shield_health.is_well(), pop.router_health.is_well());
     let draining = pop.is_draining();
     let ready = drafter && !draining;
@@ -36,10 +36,13 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
     super::json(&pop, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
-fn hub(view: &HubView) -> (Value, bool) {
-    match view {
+fn hub(pop: &Pop) -> (Value, bool) {
+    match pop.hub() {
         HubView::Absent => (json!({ "state": "not configured" }), true),
-        HubView::Down => (json!({ "state": "down" }), false),
+        HubView::Down => {
+            let reason = pop.parts.hub.as_ref().map(|link| link.state().last_error);
+            (json!({ "state": "down", "reason": reason }), false)
+        }
         HubView::Unfit => (json!({ "state": "unfit", "detail": "its vocabulary is not the draft model's" }), false),
         HubView::Ready(facts) => (json!({ "state": "ready", "model": facts.model }), true),
     }

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::known::KnownPrefixes;
 use super::lock;
@@ -143,8 +143,13 @@ pub(crate) async fn keep(slot: Arc<Slot>, shared: Arc<Shared>) {
                 info!(hub = shared.endpoint, "connection lost");
             }
             Err(reason) => {
-                debug!(hub = shared.endpoint, reason, "cannot connect");
-                *lock(&shared.last_error) = reason;
+                // Once per reason, not once per attempt.
+                let before = std::mem::replace(&mut *lock(&shared.last_error), reason.clone());
+                if before == reason {
+                    debug!(hub = shared.endpoint, reason, "cannot connect");
+                } else {
+                    warn!(hub = shared.endpoint, reason, "cannot connect, trying on");
+                }
             }
         }
         tokio::time::sleep(jittered(backoff)).await;

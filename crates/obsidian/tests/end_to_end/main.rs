@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod bad_inputs;
 mod command_line;
 mod exactness;
 mod faults;
