@@ -2,6 +2,8 @@
 
 /// Longest HTTP request body, bytes.
 pub const MAX_BODY_BYTES: usize = 4 << 20;
+/// Bytes past that limit which are read and thrown away, so that the client hears the refusal.
+pub const MAX_DISCARDED_BODY_BYTES: usize = 60 << 20;
 /// Most messages in one request.
 pub const MAX_MESSAGES: usize = 512;
 /// Longest text over all fields of one request, bytes.

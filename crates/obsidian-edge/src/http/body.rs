@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use obsidian_types::limits::{BODY_READ_MS, MAX_BODY_BYTES};
+use http_body_util::BodyExt;
+use obsidian_types::limits::{BODY_READ_MS, MAX_BODY_BYTES, MAX_DISCARDED_BODY_BYTES};
 
 use crate::openai::error::ApiError;
 
@@ -27,26 +27,43 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads the whole body.
-pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if announced.is_some_and(|length| length > (MAX_BODY_BYTES + MAX_DISCARDED_BODY_BYTES) as u64) {
         return Err(too_large());
     }
-    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(Duration::from_millis(BODY_READ_MS), reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::refused(
-            StatusCode::BAD_REQUEST,
-            "incomplete_body",
-            "The request body ended before it was complete.",
-        )),
+    match tokio::time::timeout(Duration::from_millis(BODY_READ_MS), collect(&mut body)).await {
+        Ok(read) => read,
         Err(_) => Err(ApiError::refused(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
             format!("The request body did not arrive within {BODY_READ_MS} ms."),
         )),
     }
+}
+
+/// Keeps what lies within the limit. Past it the rest is read and thrown away, up to a second limit: a client that
+/// is still sending when the connection closes sees a broken pipe and never the answer that says why.
+async fn collect(body: &mut Body) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            let message = "The request body ended before it was complete.";
+            ApiError::refused(StatusCode::BAD_REQUEST, "incomplete_body", message)
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        received += data.len();
+        if received <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = BytesMut::new();
+        }
+        if received > MAX_BODY_BYTES + MAX_DISCARDED_BODY_BYTES {
+            break;
+        }
+    }
+    if received > MAX_BODY_BYTES { Err(too_large()) } else { Ok(kept.freeze()) }
 }
 
 fn too_large() -> ApiError {

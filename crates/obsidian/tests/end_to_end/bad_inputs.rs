@@ -44,14 +44,14 @@ fn bad_requests() -> Vec<Refused> {
             chat(|body| body["messages"][0]["content"] = "word ".repeat(2 << 20).into()),
             413,
             "request_too_large",
-            "The request body is longer than 4194304 bytes.",
+            "The request body is larger than the limit of 4194304 bytes.",
         ),
         refused(
             "a prompt past the limit in a body within it",
             chat(|body| body["messages"][0]["content"] = "word ".repeat(300_000).into()),
             400,
             "string_above_max_length",
-            "Invalid 'messages': the request's text has 1500000 bytes, the limit is 1048576 bytes.",
+            "The request has 1500000 bytes of text, more than the limit of 1048576; send less history.",
         ),
         refused(
             "invalid UTF-8",
@@ -100,7 +100,7 @@ fn bad_requests() -> Vec<Refused> {
             chat(|body| body["messages"][0]["content"] = "a\u{0}b".into()),
             400,
             "invalid_control_character",
-            "Invalid 'messages[0].content': it contains the control character U+0000.",
+            "'messages[0].content' holds the control character U+0000 at byte 1; only tab, line feed and carriage return are allowed.",
         ),
     ]
 }
@@ -189,11 +189,10 @@ const STOPPED: &[Stopped] = &[
 
 /// Runs `script` where it may mount file systems without touching the machine's.
 fn in_own_mounts(script: &str) -> std::process::Output {
-    let own_user = ["--map-root-user"];
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     let mut command = Command::new("unshare");
     if !is_root {
-        command.args(own_user);
+        command.arg("--map-root-user");
     }
     command.args(["--mount", "sh", "-c", script]).stdin(Stdio::null()).output().unwrap()
 }
