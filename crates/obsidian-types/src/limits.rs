@@ -104,3 +104,17 @@ pub const MAX_MODEL_FILE_BYTES: u64 = 1 << 40;
 pub const MAX_STORED_MODELS: usize = 4_096;
 /// Longest manifest of a stored model, bytes.
 pub const MAX_MODEL_MANIFEST_BYTES: u64 = 64 << 10;
+/// Longest event (and line) in an upstream's stream, bytes.
+pub const MAX_CORE_EVENT_BYTES: usize = 1 << 20;
+/// Longest streamed answer of an upstream, framing included, bytes.
+pub const MAX_CORE_RESPONSE_BYTES: usize = 16 << 20;
+/// How much of an upstream's error is read, bytes.
+pub const MAX_CORE_ERROR_BYTES: usize = 16 << 10;
+/// How much of an upstream's error message a client is told, characters.
+pub const MAX_CORE_MESSAGE_CHARACTERS: usize = 300;
+/// Headers of an upstream's response.
+pub const MAX_CORE_HEADERS: usize = 100;
+/// Read buffer of a connection to an upstream, and so the longest head of a response, bytes.
+pub const MAX_CORE_HEADER_BYTES: usize = 64 << 10;
+/// Connections to one upstream that wait for a request.
+pub const MAX_CORE_IDLE_CONNECTIONS: usize = 128;

@@ -157,7 +157,7 @@ impl std::fmt::Debug for HubLink {
 }
 
 /// A panic elsewhere must not take the link down: what these locks guard is valid at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -61,6 +61,7 @@
 //! [`VerifyStream::verify`]: the ids are the same, byte for byte.
 
 pub mod client;
+pub mod core;
 pub mod error;
 pub mod models;
 pub mod prefix;

@@ -242,7 +242,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -20,10 +20,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes of TLS records, seen from the POP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WanBytes {
-    /// POP to hub.
+    /// From the POP.
     pub up: u64,
-    /// Hub to POP.
+    /// To the POP.
     pub down: u64,
+}
+
+impl WanBytes {
+    /// What has been added since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { up: self.up.saturating_sub(earlier.up), down: self.down.saturating_sub(earlier.down) }
+    }
 }
 
 impl std::ops::Add for WanBytes {
@@ -42,7 +49,7 @@ pub(crate) struct SocketBytes {
 }
 
 impl SocketBytes {
-    fn read(&self) -> WanBytes {
+    pub(crate) fn read(&self) -> WanBytes {
         WanBytes { up: self.up.load(Ordering::Relaxed), down: self.down.load(Ordering::Relaxed) }
     }
 }
