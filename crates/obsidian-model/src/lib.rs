@@ -33,4 +33,4 @@ pub use noise::{Noise, gumbel};
 pub use sampling::{Sampler, Sampling, Score};
 pub use stop::StopMatcher;
 pub use template::ChatMessage;
-pub use tokenizer::{MAX_VOCABULARY, Specials, Tokenizer, byte_character};
+pub use tokenizer::{MAX_TOKEN_BYTES, MAX_VOCABULARY, Specials, Tokenizer, byte_character};

@@ -69,7 +69,7 @@ impl Model {
     /// # Errors
     /// The file is malformed or not supported.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
-        Self::from_source(Source::Owned(bytes))
+        Self::from_source(Source::owned(bytes))
     }
 
     fn from_source(source: Source) -> Result<Self, ModelError> {
@@ -80,7 +80,7 @@ impl Model {
         if architecture != "llama" {
             return Err(ModelError::unsupported(format!("architecture {architecture:?}")));
         }
-        let tokenizer = Tokenizer::from_gguf(&gguf, bytes)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf, &source)?;
         let weights = Weights::from_gguf(&gguf, bytes, tokenizer.vocabulary_size() as usize)?;
         let template = text("tokenizer.chat_template").map(|source| ChatTemplate::new(source, &tokenizer));
         let info = ModelInfo {

@@ -14,7 +14,7 @@ use minijinja::{Environment, Error, context};
 
 use crate::environment;
 use crate::error::ModelError;
-use crate::tokenizer::{SpecialTable, Specials, Tokenizer};
+use crate::tokenizer::{Specials, Tokenizer};
 
 /// Longest template, bytes.
 pub(crate) const MAX_TEMPLATE_BYTES: usize = 256 << 10;
@@ -50,7 +50,7 @@ impl ChatTemplate {
         environment.add_template_owned(NAME, source.to_owned()).map_err(failed)?;
         let spelling = |id: Option<u32>| {
             let piece = id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
-            String::from_utf8_lossy(piece).into_owned()
+            String::from_utf8_lossy(&piece).into_owned()
         };
         Ok(Self { environment, begin: spelling(tokenizer.begin_id()), end: spelling(tokenizer.end_id()) })
     }
@@ -95,8 +95,8 @@ struct Marks {
 impl Marks {
     /// Picks two private-use characters that no message and no control token contains.
     fn new(messages: &[ChatMessage<'_>], tokenizer: &Tokenizer) -> Result<Self, ModelError> {
-        let controls = tokenizer.controls();
-        let spellings = || controls.iter().filter_map(|special| std::str::from_utf8(&special.bytes).ok());
+        let controls = || tokenizer.specials().iter().filter(|special| special.is_control);
+        let spellings = || controls().filter_map(|special| std::str::from_utf8(&special.bytes).ok());
         let contents = || messages.iter().map(|message| message.content);
         let is_free = |mark: &char| !contents().chain(spellings()).any(|text| text.contains(*mark));
         let mut free = ('\u{f0000}'..='\u{f00ff}').filter(is_free);
@@ -132,7 +132,7 @@ impl Marks {
         let mut ids = Vec::new();
         let mut rest = text;
         // A spelling of one character contains no place for a mark, so the mark before it decides.
-        while let Some((at, special)) = find_unmarked(tokenizer.controls(), rest, self.closing) {
+        while let Some((at, special)) = find_unmarked(tokenizer, rest, self.closing) {
             self.encode_plain(&rest[..at], tokenizer, &mut ids);
             ids.push(special.0);
             rest = &rest[at + special.1..];
@@ -148,10 +148,12 @@ impl Marks {
 }
 
 /// The first control token not preceded by `mark`: where it begins, its id and its length.
-fn find_unmarked(controls: &SpecialTable, text: &str, mark: char) -> Option<(usize, (u32, usize))> {
+fn find_unmarked(tokenizer: &Tokenizer, text: &str, mark: char) -> Option<(usize, (u32, usize))> {
     let mut buffer = [0; 4];
     let mark = mark.encode_utf8(&mut buffer).as_bytes();
-    let (at, special) = controls.find_if(text, |at| !text.as_bytes()[..at].ends_with(mark))?;
+    let (at, special) = tokenizer
+        .specials()
+        .find_if(text, |at, special| special.is_control && !text.as_bytes()[..at].ends_with(mark))?;
     Some((at, (special.id, special.bytes.len())))
 }
 

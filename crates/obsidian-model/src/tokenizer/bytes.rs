@@ -14,23 +14,32 @@ fn is_printable(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-/// Turns vocabulary spellings back into bytes.
+/// Turns bytes into vocabulary spellings and back.
+#[derive(Clone, Debug)]
 pub(super) struct Alphabet {
-    characters: Vec<(char, u8)>,
+    characters: Vec<char>,
+    /// Sorted by character.
+    bytes: Vec<(char, u8)>,
 }
 
 impl Alphabet {
     pub(super) fn new() -> Self {
-        let mut characters: Vec<(char, u8)> = (0..=u8::MAX).map(|byte| (character(byte), byte)).collect();
-        characters.sort_unstable();
-        Self { characters }
+        let characters: Vec<char> = (0..=u8::MAX).map(character).collect();
+        let mut bytes: Vec<(char, u8)> = characters.iter().copied().zip(0..=u8::MAX).collect();
+        bytes.sort_unstable();
+        Self { characters, bytes }
+    }
+
+    /// As [`character`], looked up.
+    pub(super) fn character(&self, byte: u8) -> char {
+        self.characters[usize::from(byte)]
     }
 
     /// The bytes that `spelling` stands for; `None` if a character is outside the alphabet.
     pub(super) fn bytes(&self, spelling: &str) -> Option<Vec<u8>> {
         let byte = |wanted: char| {
-            let index = self.characters.binary_search_by_key(&wanted, |(character, _)| *character).ok()?;
-            Some(self.characters[index].1)
+            let index = self.bytes.binary_search_by_key(&wanted, |(character, _)| *character).ok()?;
+            Some(self.bytes[index].1)
         };
         spelling.chars().map(byte).collect()
     }
@@ -45,6 +54,7 @@ mod tests {
         let alphabet = Alphabet::new();
         for byte in 0..=u8::MAX {
             assert_eq!(alphabet.bytes(&character(byte).to_string()), Some(vec![byte]));
+            assert_eq!(alphabet.character(byte), character(byte));
         }
         assert_eq!(character(b' '), 'Ġ');
         assert_eq!(character(b'\n'), 'Ċ');

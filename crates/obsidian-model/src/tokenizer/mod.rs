@@ -1,28 +1,34 @@
-//! Byte-level BPE from a GGUF file's own metadata.
+//! Text to tokens and back, by a GGUF file's own metadata: byte-level BPE (`gpt2`) and SentencePiece (`llama`).
 //!
 //! Start at [`Tokenizer::encode`]. Control tokens come out of text only where the caller asks for it
-//! with [`Specials::Parse`]; text from users is encoded with [`Specials::AsText`].
+//! with [`Specials::Parse`]; text from users is encoded with [`Specials::AsText`]. Spellings, scores and
+//! merges stay in the file; only indices are built, so that many sandboxes of one file share the rest.
 
 mod bytes;
+mod cased;
+mod chain;
+mod hash;
 mod letters;
-mod merge;
+mod pairs;
+mod pieces;
 mod scan;
 mod specials;
-
-use std::collections::BTreeMap;
+mod stages;
+mod texts;
+mod vocabulary;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Value};
-use bytes::Alphabet;
+use crate::source::Source;
 pub use bytes::character as byte_character;
-use merge::Merges;
+use pairs::BytePairs;
+use pieces::ScoredPieces;
 use specials::Special;
 pub(crate) use specials::SpecialTable;
-
-/// Most tokens a vocabulary may have.
-pub const MAX_VOCABULARY: u64 = 1 << 20;
+use vocabulary::{Class, Vocabulary};
+pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCABULARY};
 
 /// What to do where text spells a control token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,75 +39,74 @@ pub enum Specials {
     Parse,
 }
 
-/// The classes of a token, by the file format's numbers.
-mod class {
-    pub(super) const NORMAL: u64 = 1;
-    pub(super) const CONTROL: u64 = 3;
-    pub(super) const USER_DEFINED: u64 = 4;
+/// How text between special tokens becomes tokens.
+#[derive(Clone, Debug)]
+enum Algorithm {
+    BytePairs(BytePairs),
+    ScoredPieces(ScoredPieces),
 }
 
 /// Splits text into tokens and joins tokens into bytes.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    /// All pieces one after the other, and where each begins (one more entry than tokens).
-    pool: Vec<u8>,
-    starts: Vec<u32>,
-    classes: Vec<u8>,
-    byte_ids: Vec<u32>,
-    merges: Merges,
-    controls: SpecialTable,
-    user_defined: SpecialTable,
-    both: SpecialTable,
+    vocabulary: Vocabulary,
+    algorithm: Algorithm,
+    specials: SpecialTable,
     end_ids: Vec<u32>,
     begin_id: Option<u32>,
     end_id: Option<u32>,
+    adds_begin: bool,
+    adds_end: bool,
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer from the metadata of the file `bytes`.
+    /// Reads the tokenizer of a GGUF file, which need not hold a model.
     ///
     /// # Errors
-    /// A tokenizer of another model than byte-level BPE with the `qwen2` pre-tokenizer, or broken tables.
-    pub(crate) fn from_gguf(gguf: &Gguf, bytes: &[u8]) -> Result<Self, ModelError> {
-        let text = |key: &str| gguf.value(key).and_then(|value| value.text(bytes)).unwrap_or("(none)");
-        let (model, scanner) = (text("tokenizer.ggml.model"), text("tokenizer.ggml.pre"));
-        if model != "gpt2" {
+    /// The file is malformed or its tokenizer is none that this crate knows.
+    pub fn from_bytes(file: Vec<u8>) -> Result<Self, ModelError> {
+        let source = Source::owned(file);
+        let gguf = Gguf::parse(source.bytes())?;
+        Self::from_gguf(&gguf, &source)
+    }
+
+    /// Reads the tokenizer from the metadata of the file in `source`.
+    ///
+    /// # Errors
+    /// A kind of tokenizer or a pre-tokenizer that this crate does not know, or broken tables.
+    pub(crate) fn from_gguf(gguf: &Gguf, source: &Source) -> Result<Self, ModelError> {
+        let text = |key: &str| gguf.value(key).and_then(|value| value.text(source.bytes())).unwrap_or("(none)");
+        let model = text("tokenizer.ggml.model");
+        if !matches!(model, "gpt2" | "llama") {
             return Err(ModelError::unsupported(format!("tokenizer {model:?}")));
         }
-        if scanner != "qwen2" {
-            return Err(ModelError::unsupported(format!("pre-tokenizer {scanner:?}")));
-        }
-        let spellings = spellings(gguf, bytes)?;
-        let classes = classes(gguf, bytes, spellings.len())?;
-        let ids = ids_by_spelling(&spellings, &classes);
-        let byte_ids = byte_ids(&ids)?;
-        let merges = merges(gguf, bytes, &ids)?;
-        let (pool, starts) = pieces(&spellings, &classes)?;
-        let special = |wanted: u64| -> Vec<Special> {
-            let chosen = (0_u32..).zip(&spellings).filter(|(id, _)| u64::from(classes[*id as usize]) == wanted);
-            chosen.map(|(id, spelling)| Special { bytes: spelling.as_bytes().to_vec(), id }).collect()
+        let vocabulary = Vocabulary::from_gguf(gguf, source)?;
+        let specials = specials(&vocabulary)?;
+        let name = text("tokenizer.ggml.pre");
+        let algorithm = match model {
+            "llama" => Algorithm::ScoredPieces(ScoredPieces::from_gguf(gguf, &vocabulary)?),
+            _ => Algorithm::BytePairs(BytePairs::from_gguf(gguf, &vocabulary, &specials, name)?),
         };
-        let (controls, user_defined) = (special(class::CONTROL), special(class::USER_DEFINED));
-        let both = controls.iter().chain(&user_defined).cloned().collect();
-        let size = spellings.len();
+        let size = vocabulary.size();
+        let begin_id = token_id(gguf, "tokenizer.ggml.bos_token_id", size)?;
+        let end_id = token_id(gguf, "tokenizer.ggml.eos_token_id", size)?;
+        let flag = |key: &str, default: bool| gguf.value(key).and_then(Value::unsigned).map_or(default, |set| set != 0);
+        let begins = model == "llama" || matches!(name, "llama-bpe" | "llama3" | "llama-v3");
         Ok(Self {
-            pool,
-            starts,
-            end_ids: end_ids(gguf, size, &controls),
-            begin_id: token_id(gguf, "tokenizer.ggml.bos_token_id", size),
-            end_id: token_id(gguf, "tokenizer.ggml.eos_token_id", size),
-            classes,
-            byte_ids,
-            merges,
-            controls: SpecialTable::new(controls)?,
-            user_defined: SpecialTable::new(user_defined)?,
-            both: SpecialTable::new(both)?,
+            end_ids: end_ids(gguf, size, &specials)?,
+            begin_id,
+            end_id,
+            adds_begin: begin_id.is_some() && flag("tokenizer.ggml.add_bos_token", begins),
+            adds_end: end_id.is_some() && flag("tokenizer.ggml.add_eos_token", false),
+            vocabulary,
+            algorithm,
+            specials,
         })
     }
 
     /// Number of tokens.
     pub fn vocabulary_size(&self) -> u32 {
-        self.classes.len() as u32
+        self.vocabulary.size()
     }
 
     /// Ids that end an answer: the file's end and end-of-turn tokens and control tokens with their
@@ -120,24 +125,51 @@ impl Tokenizer {
         self.end_id
     }
 
-    /// The ids of `text`. Nothing is added before or after.
+    /// Whether the file wants [`Self::begin_id`] before every sequence.
+    pub fn adds_begin(&self) -> bool {
+        self.adds_begin
+    }
+
+    /// Whether the file wants [`Self::end_id`] after every whole sequence.
+    pub fn adds_end(&self) -> bool {
+        self.adds_end
+    }
+
+    /// The ids of `text`. Nothing is added before or after but the space that SentencePiece puts before text.
     pub fn encode(&self, text: &str, specials: Specials) -> Vec<u32> {
-        let table = match specials {
-            Specials::AsText => &self.user_defined,
-            Specials::Parse => &self.both,
-        };
         let mut ids = Vec::new();
-        let mut rest = text;
-        while let Some((at, special)) = table.find(rest) {
-            self.encode_plain(&rest[..at], &mut ids);
-            ids.push(special.id);
-            rest = &rest[at + special.bytes.len()..];
-        }
-        self.encode_plain(rest, &mut ids);
+        self.append(text, specials, true, &mut ids);
         ids
     }
 
-    /// The bytes of `ids`; control tokens stand for no bytes. May end inside a UTF-8 sequence.
+    /// The ids of a text to be continued: after the token that the file wants at the beginning, if it wants one.
+    pub fn encode_prompt(&self, text: &str) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.begin_id.filter(|_| self.adds_begin).into_iter().collect();
+        self.append(text, Specials::AsText, true, &mut ids);
+        ids
+    }
+
+    /// As [`Self::encode`], appended to `ids`; `begins` says that nothing, or a special token, stands before.
+    pub(crate) fn append(&self, text: &str, specials: Specials, begins: bool, ids: &mut Vec<u32>) {
+        let (mut rest, mut begins) = (text, begins);
+        let wanted = |special: &Special| !special.is_control || specials == Specials::Parse;
+        while let Some((at, special)) = self.specials.find_if(rest, |_, special| wanted(special)) {
+            self.append_plain(&rest[..at], begins, ids);
+            ids.push(special.id);
+            begins = true;
+            rest = &rest[at + special.bytes.len()..];
+        }
+        self.append_plain(rest, begins, ids);
+    }
+
+    fn append_plain(&self, text: &str, begins: bool, ids: &mut Vec<u32>) {
+        match &self.algorithm {
+            Algorithm::BytePairs(pairs) => pairs.encode(&self.vocabulary, text, ids),
+            Algorithm::ScoredPieces(pieces) => pieces.encode(&self.vocabulary, text, begins, ids),
+        }
+    }
+
+    /// The bytes of `ids`; control and unknown tokens stand for no bytes. May end inside a UTF-8 sequence.
     ///
     /// # Errors
     /// An id outside the vocabulary.
@@ -145,7 +177,7 @@ impl Tokenizer {
         let mut bytes = Vec::new();
         for id in ids {
             let piece = self.piece(*id).ok_or(ModelError::InvalidToken(*id))?;
-            if !self.is_control(*id) {
+            if !matches!(self.vocabulary.class(*id), Class::Control | Class::Unknown) {
                 bytes.extend(piece);
             }
         }
@@ -153,20 +185,34 @@ impl Tokenizer {
     }
 
     /// The bytes of one token (a control token's spelling), or `None` outside the vocabulary.
-    pub fn piece(&self, id: u32) -> Option<&[u8]> {
-        let index = id as usize;
-        let (start, end) = (*self.starts.get(index)?, *self.starts.get(index + 1)?);
-        self.pool.get(start as usize..end as usize)
+    pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
+        if id >= self.vocabulary.size() {
+            return None;
+        }
+        let (spelling, class) = (self.vocabulary.spelling(id), self.vocabulary.class(id));
+        let decoded = match &self.algorithm {
+            Algorithm::BytePairs(pairs) if class == Class::Normal => pairs.piece(spelling),
+            Algorithm::ScoredPieces(pieces) if matches!(class, Class::Normal | Class::Byte | Class::UserDefined) => {
+                Some(pieces.piece(spelling, class))
+            }
+            _ => None,
+        };
+        Some(decoded.unwrap_or_else(|| spelling.as_bytes().to_vec()))
     }
 
     /// Whether `id` is a control token.
     pub fn is_control(&self, id: u32) -> bool {
-        self.classes.get(id as usize).is_some_and(|found| u64::from(*found) == class::CONTROL)
+        id < self.vocabulary.size() && self.vocabulary.class(id) == Class::Control
     }
 
-    /// The control tokens' spellings and ids.
-    pub(crate) fn controls(&self) -> &SpecialTable {
-        &self.controls
+    /// Whether encoding puts a space before text, so that decoding gives one byte more than was encoded.
+    pub fn adds_space(&self) -> bool {
+        matches!(&self.algorithm, Algorithm::ScoredPieces(pieces) if pieces.adds_space())
+    }
+
+    /// The spellings and ids of control tokens, and of tokens that the file's makers added.
+    pub(crate) fn specials(&self) -> &SpecialTable {
+        &self.specials
     }
 
     /// SHA-256 in lower-case hexadecimal over every token's length, bytes and class, and the special ids.
@@ -175,7 +221,7 @@ impl Tokenizer {
         for id in 0..self.vocabulary_size() {
             let piece = self.piece(id).unwrap_or_default();
             digest.update((piece.len() as u32).to_le_bytes());
-            digest.update(piece);
+            digest.update(&piece);
             digest.update([u8::from(self.is_control(id))]);
         }
         for id in self.end_ids.iter().chain(&self.begin_id) {
@@ -183,103 +229,40 @@ impl Tokenizer {
         }
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
-
-    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {
-        let mut singles = Vec::new();
-        for word in scan::words(text) {
-            singles.clear();
-            singles.extend(word.bytes().map(|byte| self.byte_ids[usize::from(byte)]));
-            self.merges.apply(&singles, ids);
-        }
-    }
 }
 
-fn spellings<'bytes>(gguf: &Gguf, bytes: &'bytes [u8]) -> Result<Vec<&'bytes str>, ModelError> {
-    let value = gguf.value("tokenizer.ggml.tokens");
-    if let Some(Value::TextArray { count, .. }) = value
-        && (1..=MAX_VOCABULARY).contains(count)
-        && let Some(texts) = value.and_then(|value| value.texts(bytes))
-    {
-        let read: Result<Vec<&str>, _> = texts.map(std::str::from_utf8).collect();
-        return read.map_err(|_| ModelError::malformed("a token's spelling is not UTF-8"));
-    }
-    Err(ModelError::malformed("tokenizer.ggml.tokens is missing, empty or too long"))
-}
-
-fn classes(gguf: &Gguf, bytes: &[u8], size: usize) -> Result<Vec<u8>, ModelError> {
-    let Some(value) = gguf.value("tokenizer.ggml.token_type") else {
-        return Ok(vec![class::NORMAL as u8; size]);
+fn specials(vocabulary: &Vocabulary) -> Result<SpecialTable, ModelError> {
+    let special = |(id, spelling): (u32, &str)| {
+        let is_control = match vocabulary.class(id) {
+            Class::Control => true,
+            Class::UserDefined => false,
+            _ => return None,
+        };
+        Some(Special { bytes: spelling.as_bytes().into(), id, is_control })
     };
-    let integers = value.integers(bytes).ok_or_else(|| ModelError::malformed("token types are not integers"))?;
-    let read: Vec<u8> = integers.map(|class| u8::try_from(class).unwrap_or(0)).collect();
-    if read.len() != size {
-        return Err(ModelError::malformed("as many token types as tokens are needed"));
+    SpecialTable::new(vocabulary.spellings().filter_map(special).collect())
+}
+
+/// The token that the metadata names under `key`.
+fn token_id(gguf: &Gguf, key: &str, size: u32) -> Result<Option<u32>, ModelError> {
+    let Some(value) = gguf.value(key) else { return Ok(None) };
+    match value.unsigned().and_then(|id| u32::try_from(id).ok()) {
+        Some(id) if id < size => Ok(Some(id)),
+        // Converters write the largest number for "none".
+        Some(u32::MAX) => Ok(None),
+        _ => Err(ModelError::malformed(format!("{key} names no token of the vocabulary"))),
     }
-    Ok(read)
 }
 
-/// Ids of the tokens that merging may produce. A control token is never among them, so that no text
-/// can be merged into one.
-fn ids_by_spelling<'bytes>(spellings: &[&'bytes str], classes: &[u8]) -> BTreeMap<&'bytes str, u32> {
-    let mut ids = BTreeMap::new();
-    for ((id, spelling), class) in (0_u32..).zip(spellings).zip(classes) {
-        if u64::from(*class) == class::NORMAL {
-            ids.entry(*spelling).or_insert(id);
-        }
-    }
-    ids
-}
-
-fn byte_ids(ids: &BTreeMap<&str, u32>) -> Result<Vec<u32>, ModelError> {
-    let find = |byte: u8| {
-        let spelling = bytes::character(byte).to_string();
-        ids.get(spelling.as_str()).copied().ok_or_else(|| ModelError::malformed(format!("no token for byte {byte}")))
-    };
-    (0..=u8::MAX).map(find).collect()
-}
-
-fn merges(gguf: &Gguf, bytes: &[u8], ids: &BTreeMap<&str, u32>) -> Result<Merges, ModelError> {
-    let lines = gguf.value("tokenizer.ggml.merges").and_then(|value| value.texts(bytes));
-    let lines = lines.ok_or_else(|| ModelError::malformed("tokenizer.ggml.merges is missing"))?;
-    let mut rules = Vec::new();
-    for line in lines {
-        let rule = std::str::from_utf8(line).ok().and_then(|line| {
-            let (left, right) = line.split_once(' ')?;
-            let merged = format!("{left}{right}");
-            Some((*ids.get(left)?, *ids.get(right)?, *ids.get(merged.as_str())?))
-        });
-        rules.push(rule.ok_or_else(|| ModelError::malformed("a merge names an unknown token"))?);
-    }
-    Ok(Merges::new(rules.into_iter()))
-}
-
-/// The bytes of every token, in one pool.
-fn pieces(spellings: &[&str], classes: &[u8]) -> Result<(Vec<u8>, Vec<u32>), ModelError> {
-    let alphabet = Alphabet::new();
-    let mut pool = Vec::new();
-    let mut starts = vec![0];
-    for (spelling, class) in spellings.iter().zip(classes) {
-        let decoded = if u64::from(*class) == class::NORMAL { alphabet.bytes(spelling) } else { None };
-        match decoded {
-            Some(decoded) => pool.extend(decoded),
-            None => pool.extend(spelling.as_bytes()),
-        }
-        starts.push(u32::try_from(pool.len()).map_err(|_| ModelError::malformed("the vocabulary is too long"))?);
-    }
-    Ok((pool, starts))
-}
-
-fn token_id(gguf: &Gguf, key: &str, size: usize) -> Option<u32> {
-    let id = gguf.value(key)?.unsigned()?;
-    u32::try_from(id).ok().filter(|id| (*id as usize) < size)
-}
-
-fn end_ids(gguf: &Gguf, size: usize, controls: &[Special]) -> Vec<u32> {
+fn end_ids(gguf: &Gguf, size: u32, specials: &SpecialTable) -> Result<Vec<u32>, ModelError> {
     const CUSTOMARY: [&[u8]; 5] = [b"<|im_end|>", b"<|endoftext|>", b"<|eot_id|>", b"</s>", b"<|end|>"];
-    let named = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
-    let mut ids: Vec<u32> = named.iter().filter_map(|key| token_id(gguf, key, size)).collect();
-    ids.extend(controls.iter().filter(|token| CUSTOMARY.contains(&token.bytes.as_slice())).map(|token| token.id));
+    let mut ids = Vec::new();
+    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
+        ids.extend(token_id(gguf, key, size)?);
+    }
+    let controls = specials.iter().filter(|token| token.is_control);
+    ids.extend(controls.filter(|token| CUSTOMARY.contains(&&*token.bytes)).map(|token| token.id));
     ids.sort_unstable();
     ids.dedup();
-    ids
+    Ok(ids)
 }

@@ -13,3 +13,4 @@ mod penalties;
 mod reference;
 #[cfg(test)]
 mod sampler;
+mod tokenizers;
