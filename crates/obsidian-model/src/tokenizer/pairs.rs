@@ -1,7 +1,7 @@
 //! Byte-level BPE: words by the pre-tokenizer, their bytes merged by the file's ranked pairs.
 
 use super::bytes::{self, Alphabet};
-use super::chain::{Chain, Symbol};
+use super::chain::{Chain, NO_TOKEN, Symbol};
 use super::hash::{MAX_POSITIONS, Table, pair};
 use super::scan::Splitter;
 use super::specials::SpecialTable;
@@ -124,7 +124,12 @@ impl BytePairs {
 fn byte_ids(vocabulary: &Vocabulary) -> Result<Vec<u32>, ModelError> {
     let find = |byte: u8| {
         let spelling = bytes::character(byte).to_string();
-        vocabulary.find(&[&spelling]).ok_or_else(|| ModelError::malformed(format!("no token for byte {byte}")))
+        match vocabulary.find(&[&spelling]) {
+            Some(id) => Ok(id),
+            // Bytes that no UTF-8 text holds; DeepSeek's files spell them as tokens of another class.
+            None if matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff) => Ok(NO_TOKEN),
+            None => Err(ModelError::malformed(format!("no token for byte {byte}"))),
+        }
     };
     (0..=u8::MAX).map(find).collect()
 }
