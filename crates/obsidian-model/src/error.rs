@@ -6,6 +6,9 @@ pub enum ModelError {
     /// The file cannot be opened or mapped.
     #[error("cannot read the model file: {0}")]
     Read(String),
+    /// A model file cannot be written.
+    #[error("cannot write the model file: {0}")]
+    Write(String),
     /// The bytes are not a well-formed GGUF v3 file.
     #[error("not a valid GGUF file: {0}")]
     Malformed(String),

@@ -6,12 +6,12 @@
 use crate::cache::{KvCache, PAGE_TOKENS};
 use crate::error::ModelError;
 use crate::gguf::TensorKind;
-use crate::half;
 use crate::kernel::portable::{self, Attention};
-use crate::kernel::{BLOCK_BYTES, Kernel, QuantisedRows};
+use crate::kernel::{Activations, Kernel, decode};
 use crate::math;
+use crate::source::Source;
 use crate::threads::Threads;
-use crate::weights::{Layer, Matrix, Shape, Weights};
+use crate::weights::{HeadNorms, Layer, Matrix, Shape, Weights};
 
 /// Rows computed in one pass over the weights.
 const ROWS_PER_PASS: usize = 64;
@@ -45,7 +45,7 @@ pub struct Lane<'call> {
 pub struct Workspace {
     hidden: Vec<f32>,
     normed: Vec<f32>,
-    quantised: QuantisedRows,
+    quantised: Activations,
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
@@ -126,10 +126,10 @@ struct Row {
     wanted: bool,
 }
 
-/// A model's weights with the bytes they lie in and the kernel that reads them.
+/// A model's weights with the files they lie in and the kernel that reads them.
 pub(crate) struct Engine<'model> {
     pub(crate) weights: &'model Weights,
-    pub(crate) bytes: &'model [u8],
+    pub(crate) sources: &'model [Source],
     pub(crate) kernel: Kernel,
 }
 
@@ -214,9 +214,10 @@ impl Engine<'_> {
     fn set_angles(&self, rows: &[Row], angles: &mut Vec<(f32, f32)>) {
         angles.clear();
         for row in rows {
-            angles.extend(self.weights.frequencies.iter().map(|frequency| {
+            let rope = &self.weights.rope;
+            angles.extend(rope.frequencies.iter().map(|frequency| {
                 let (sine, cosine) = math::sin_cos(row.position as f64 * frequency);
-                (cosine as f32, sine as f32)
+                ((cosine * rope.magnitude) as f32, (sine * rope.magnitude) as f32)
             }));
         }
     }
@@ -226,22 +227,28 @@ impl Engine<'_> {
             workspace;
         let shape = &self.weights.shape;
         self.normalise(hidden, &layer.attention_norm, normed);
-        quantised.set(normed, shape.width, self.kernel);
+        let kinds = [layer.query.kind, layer.key.kind, layer.value.kind];
+        quantised.set(normed, shape.width, self.kernel, kinds);
         for (matrix, output) in [(&layer.query, &mut *queries), (&layer.key, keys), (&layer.value, values)] {
             self.multiply(matrix, normed, quantised, threads, output);
         }
-        let pairs = self.weights.frequencies.len();
+        if let Some(HeadNorms { query, key }) = &layer.head_norms {
+            self.normalise_heads(queries, query);
+            self.normalise_heads(keys, key);
+        }
+        let pairing = self.weights.rope.pairing;
+        let pairs = self.weights.rope.frequencies.len();
         let (query_width, key_width) = (layer.query.rows, layer.key.rows);
         for (at, row) in rows.iter().enumerate() {
             let angles = &workspace.angles[at * pairs..][..pairs];
             let (query, key) =
                 (&mut queries[at * query_width..][..query_width], &mut keys[at * key_width..][..key_width]);
-            query.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles));
-            key.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles));
+            query.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles, pairing));
+            key.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles, pairing));
             lanes[row.lane].cache.store(index, row.position, key, &values[at * key_width..][..key_width]);
         }
         self.attend(index, rows, lanes, queries, threads, attended);
-        quantised.set(attended, query_width, self.kernel);
+        quantised.set(attended, query_width, self.kernel, [layer.attention_output.kind]);
         self.multiply(&layer.attention_output, attended, quantised, threads, projected);
         add(hidden, projected);
     }
@@ -249,11 +256,11 @@ impl Engine<'_> {
     fn feed_forward(&self, layer: &Layer, workspace: &mut Workspace) {
         let Workspace { hidden, normed, quantised, gates, ups, projected, threads, .. } = workspace;
         self.normalise(hidden, &layer.feed_norm, normed);
-        quantised.set(normed, self.weights.shape.width, self.kernel);
+        quantised.set(normed, self.weights.shape.width, self.kernel, [layer.gate.kind, layer.up.kind]);
         self.multiply(&layer.gate, normed, quantised, threads, gates);
         self.multiply(&layer.up, normed, quantised, threads, ups);
         self.kernel.gate(gates, ups);
-        quantised.set(gates, self.weights.shape.feed_width, self.kernel);
+        quantised.set(gates, self.weights.shape.feed_width, self.kernel, [layer.down.kind]);
         self.multiply(&layer.down, gates, quantised, threads, projected);
         add(hidden, projected);
     }
@@ -271,7 +278,7 @@ impl Engine<'_> {
         }
         hidden.truncate(kept * width);
         self.normalise(hidden, &self.weights.output_norm, normed);
-        quantised.set(normed, width, self.kernel);
+        quantised.set(normed, width, self.kernel, [self.weights.output.kind]);
         self.multiply(&self.weights.output, normed, quantised, threads, projected);
         logits.extend_from_slice(projected);
     }
@@ -284,34 +291,47 @@ impl Engine<'_> {
         }
     }
 
-    /// `outputs[row][i]` = row `i` of `matrix` · row of the inputs, which come as floats and quantised.
+    /// Normalises every head by itself, in place.
+    fn normalise_heads(&self, rows: &mut [f32], weights: &[f32]) {
+        for head in rows.chunks_exact_mut(weights.len()) {
+            portable::normalise_in_place(head, weights, self.weights.shape.epsilon);
+        }
+    }
+
+    /// `outputs[row][i]` = row `i` of `matrix` · row of the inputs, which come as floats and quantised, plus
+    /// the bias.
     fn multiply(
         &self,
         matrix: &Matrix,
         floats: &[f32],
-        quantised: &QuantisedRows,
+        quantised: &Activations,
         threads: &mut Threads,
         outputs: &mut Vec<f32>,
     ) {
         let count = floats.len() / matrix.columns;
         outputs.resize(count * matrix.rows, 0.0);
-        let bytes = &self.bytes[matrix.range.clone()];
+        let bytes = self.bytes(matrix);
         let width = bytes.len() / matrix.rows;
         let cost = count * matrix.rows * matrix.columns;
         threads.split(outputs, count, ROW_GRANULE, cost, &|outputs, decoded| {
             let rows = outputs.range();
-            if matrix.kind == TensorKind::Q8_0 {
-                let bytes = &bytes[rows.start * width..rows.end * width];
-                return self.kernel.multiply_q8(bytes, quantised, outputs);
-            }
-            decoded.resize(matrix.columns, 0.0);
-            for (at, row) in rows.enumerate() {
-                self.decode_row(matrix, row, decoded);
-                for (input, floats) in floats.chunks_exact(matrix.columns).enumerate() {
-                    outputs.row(input)[at] = portable::dot(decoded, floats);
+            let bytes = &bytes[rows.start * width..rows.end * width];
+            match matrix.kind {
+                TensorKind::F32 | TensorKind::F16 | TensorKind::BF16 => {
+                    decoded.resize(matrix.columns, 0.0);
+                    for (at, bytes) in bytes.chunks_exact(width).enumerate() {
+                        decode(matrix.kind, bytes, decoded);
+                        for (input, floats) in floats.chunks_exact(matrix.columns).enumerate() {
+                            outputs.row(input)[at] = portable::dot(decoded, floats);
+                        }
+                    }
                 }
+                kind => self.kernel.multiply(kind, bytes, quantised, outputs),
             }
         });
+        if let Some(bias) = &matrix.bias {
+            outputs.chunks_exact_mut(matrix.rows).for_each(|row| add(row, bias));
+        }
     }
 
     /// Attention of all rows to what their sequences hold, head by head.
@@ -340,29 +360,16 @@ impl Engine<'_> {
         });
     }
 
+    /// The bytes of a matrix.
+    fn bytes(&self, matrix: &Matrix) -> &[u8] {
+        &self.sources[matrix.part].bytes()[matrix.range.clone()]
+    }
+
     /// One row of a matrix as floats.
     fn decode_row(&self, matrix: &Matrix, row: usize, floats: &mut [f32]) {
-        let bytes = &self.bytes[matrix.range.clone()];
+        let bytes = self.bytes(matrix);
         let width = bytes.len() / matrix.rows;
-        let bytes = &bytes[row * width..][..width];
-        match matrix.kind {
-            TensorKind::F32 => {
-                let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
-            }
-            TensorKind::F16 => {
-                let values = bytes.as_chunks::<2>().0.iter().map(|bytes| half::to_f32(u16::from_le_bytes(*bytes)));
-                floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
-            }
-            TensorKind::Q8_0 => {
-                let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
-                for (floats, block) in floats.chunks_exact_mut(BLOCK_BYTES - 2).zip(blocks) {
-                    let scale = half::to_f32(u16::from_le_bytes([block[0], block[1]]));
-                    let values = block[2..].iter().map(|byte| f32::from(*byte as i8) * scale);
-                    floats.iter_mut().zip(values).for_each(|(float, value)| *float = value);
-                }
-            }
-        }
+        decode(matrix.kind, &bytes[row * width..][..width], floats);
     }
 }
 

@@ -27,9 +27,33 @@ pub(crate) fn from_f32(value: f32) -> u16 {
     sign | (bits.min(0x7bff) as u16)
 }
 
+/// The shortened single precision called bfloat16, to single precision: its bits are the upper half.
+#[inline(always)]
+pub(crate) fn from_brain(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Single precision to bfloat16, to nearest even; NaN becomes 0.
+pub(crate) fn to_brain(value: f32) -> u16 {
+    if value.is_nan() {
+        return 0;
+    }
+    let bits = value.to_bits();
+    (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{from_f32, to_f32};
+    use super::{from_brain, from_f32, to_brain, to_f32};
+
+    #[test]
+    fn every_brain_number_survives_the_round_trip() {
+        for bits in (0..=u16::MAX).filter(|bits| bits & 0x7f80 != 0x7f80) {
+            assert_eq!(to_brain(from_brain(bits)), bits);
+        }
+        assert_eq!(to_brain(1.0 + 1.0 / 256.0), 0x3f80, "half way goes to even");
+        assert_eq!(to_brain(1.0 + 3.0 / 256.0), 0x3f82, "half way goes to even");
+    }
 
     #[test]
     fn every_finite_half_survives_the_round_trip() {

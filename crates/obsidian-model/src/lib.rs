@@ -4,6 +4,7 @@
 //! coupled noise. Synchronous, no I/O but mapping a file, no clocks and no randomness of its own; compiles
 //! natively and to `wasm32-wasip2`. Start at [`Model`]; the arithmetic is pinned in `kernel`.
 
+mod architecture;
 mod cache;
 mod environment;
 mod error;
@@ -15,6 +16,7 @@ pub mod llama2c;
 mod math;
 mod model;
 mod noise;
+mod rope;
 mod sampling;
 mod source;
 mod stop;
@@ -24,6 +26,7 @@ mod threads;
 mod tokenizer;
 mod weights;
 
+pub use architecture::Architecture;
 pub use cache::{KvCache, PAGE_TOKENS};
 pub use error::ModelError;
 pub use forward::{Lane, LaneLogits, Logits, Wanted, Workspace};

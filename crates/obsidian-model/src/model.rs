@@ -1,9 +1,10 @@
-//! A model: one GGUF file, read in place.
+//! A model: one GGUF file, or the files of a split model, read in place.
 
+use crate::architecture::Architecture;
 use crate::cache::KvCache;
 use crate::error::ModelError;
 use crate::forward::{Engine, Lane, Logits, Workspace};
-use crate::gguf::Gguf;
+use crate::gguf::Directory;
 use crate::kernel::Kernel;
 use crate::source::Source;
 use crate::template::{ChatMessage, ChatTemplate};
@@ -18,7 +19,7 @@ pub const NUMERICS_ID: &str = "obsidian-q8-1";
 pub struct ModelInfo {
     /// `general.name`, or the architecture if the file has no name.
     pub name: String,
-    /// Always `llama`.
+    /// `llama`, `qwen2` or `qwen3`: see [`Architecture`].
     pub architecture: String,
     /// Number of tokens.
     pub vocabulary_size: u32,
@@ -36,7 +37,7 @@ pub struct ModelInfo {
 
 /// A model ready to run. Immutable; share it between threads.
 pub struct Model {
-    source: Source,
+    sources: Vec<Source>,
     weights: Weights,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
@@ -45,15 +46,17 @@ pub struct Model {
 }
 
 impl Model {
-    /// Maps the file at `path` and parses it.
+    /// Maps the file at `path` and parses it. The name of any file of a split model stands for all of them,
+    /// which lie side by side (`NAME-00001-of-00003.gguf` …).
     ///
-    /// The file must not be changed or truncated while the model lives.
+    /// The files must not be changed or truncated while the model lives.
     ///
     /// # Errors
-    /// The file cannot be mapped, is malformed, or is not supported.
+    /// A file cannot be mapped, is malformed, or is not supported.
     #[cfg(not(target_family = "wasm"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, ModelError> {
-        Self::from_source(Source::map(path.as_ref())?)
+        let paths = crate::gguf::split::parts(path.as_ref())?;
+        Self::from_sources(paths.iter().map(|path| Source::map(path)).collect::<Result<_, _>>()?)
     }
 
     /// Parses a file that lies in memory for good: a guest's attached region.
@@ -61,7 +64,15 @@ impl Model {
     /// # Errors
     /// The file is malformed or not supported.
     pub fn from_static(bytes: &'static [u8]) -> Result<Self, ModelError> {
-        Self::from_source(Source::Static(bytes))
+        Self::from_sources(vec![Source::Static(bytes)])
+    }
+
+    /// Parses all files of one model, in order, that lie in memory for good: a guest's attached regions.
+    ///
+    /// # Errors
+    /// A file is malformed, missing, or not supported.
+    pub fn from_static_parts(parts: &[&'static [u8]]) -> Result<Self, ModelError> {
+        Self::from_sources(parts.iter().map(|bytes| Source::Static(bytes)).collect())
     }
 
     /// Parses a file that was read into memory.
@@ -69,23 +80,21 @@ impl Model {
     /// # Errors
     /// The file is malformed or not supported.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
-        Self::from_source(Source::owned(bytes))
+        Self::from_sources(vec![Source::owned(bytes)])
     }
 
-    fn from_source(source: Source) -> Result<Self, ModelError> {
-        let bytes = source.bytes();
-        let gguf = Gguf::parse(bytes)?;
+    fn from_sources(sources: Vec<Source>) -> Result<Self, ModelError> {
+        let parts: Vec<&[u8]> = sources.iter().map(Source::bytes).collect();
+        let directory = Directory::parse(&parts)?;
+        let (gguf, bytes) = (directory.first(), parts[0]);
         let text = |key: &str| gguf.value(key).and_then(|value| value.text(bytes));
-        let architecture = text("general.architecture").unwrap_or("(none)").to_owned();
-        if architecture != "llama" {
-            return Err(ModelError::unsupported(format!("architecture {architecture:?}")));
-        }
-        let tokenizer = Tokenizer::from_gguf(&gguf, &source)?;
-        let weights = Weights::from_gguf(&gguf, bytes, tokenizer.vocabulary_size() as usize)?;
+        let architecture = Architecture::from_name(text("general.architecture").unwrap_or("(none)"))?;
+        let tokenizer = Tokenizer::from_gguf(gguf, &sources[0])?;
+        let weights = Weights::read(&directory, &parts, architecture, tokenizer.vocabulary_size() as usize)?;
         let template = text("tokenizer.chat_template").map(|source| ChatTemplate::new(source, &tokenizer));
         let info = ModelInfo {
-            name: text("general.name").unwrap_or(&architecture).to_owned(),
-            architecture,
+            name: text("general.name").unwrap_or(architecture.name()).to_owned(),
+            architecture: architecture.name().to_owned(),
             vocabulary_size: tokenizer.vocabulary_size(),
             context_length: weights.shape.cache.context as u32,
             parameters: weights.parameters,
@@ -94,7 +103,7 @@ impl Model {
             numerics_id: NUMERICS_ID,
         };
         let template = template.transpose()?;
-        Ok(Self { source, weights, tokenizer, template, info, kernel: Kernel::best() })
+        Ok(Self { sources, weights, tokenizer, template, info, kernel: Kernel::best() })
     }
 
     /// The same model with another kernel, for tests and benchmarks. The results do not change.
@@ -109,9 +118,15 @@ impl Model {
         &self.info
     }
 
-    /// The whole model file, for tools that look into it.
+    /// The whole model file, for tools that look into it; of a split model the first file, which has the
+    /// metadata.
     pub fn file(&self) -> &[u8] {
-        self.source.bytes()
+        self.sources[0].bytes()
+    }
+
+    /// All files of the model, in order.
+    pub fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.sources.iter().map(Source::bytes)
     }
 
     /// The tokenizer.
@@ -145,7 +160,7 @@ impl Model {
         lanes: &mut [Lane<'_>],
         workspace: &'workspace mut Workspace,
     ) -> Result<Logits<'workspace>, ModelError> {
-        let engine = Engine { weights: &self.weights, bytes: self.source.bytes(), kernel: self.kernel };
+        let engine = Engine { weights: &self.weights, sources: &self.sources, kernel: self.kernel };
         engine.forward(lanes, workspace)
     }
 }

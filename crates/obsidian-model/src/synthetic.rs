@@ -1,14 +1,15 @@
 //! Complete model files with random weights, for tests and benchmarks.
 //!
 //! The text such a model writes means nothing, but everything else is real: tokenizer, chat template,
-//! every tensor of architecture `llama`, any size.
+//! every tensor of every architecture and format, any size.
 
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
+use crate::architecture::Architecture;
+use crate::byte_character;
 use crate::gguf::TensorKind;
-use crate::gguf::write::{Writer, quantise_q8_0};
-use crate::{byte_character, half};
+use crate::gguf::write::{Writer, quantise};
 
 /// A chat template in the style of ChatML.
 pub const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
@@ -19,9 +20,24 @@ const MERGES: [(&str, &str); 8] =
     [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("Ġ", "w"), ("Ġw", "o"), ("i", "n"), ("Ġ", "Ġ")];
 const CONTROLS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
+/// How a synthetic model stretches its rotation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stretch {
+    /// Not at all.
+    None,
+    /// Llama 3's way: a tensor of factors, one for each pair.
+    Factors,
+    /// All pairs by one factor.
+    Linear(f32),
+    /// YaRN by a factor, from a quarter of the context.
+    Yarn(f32),
+}
+
 /// The size of a synthetic model, and how its matrices are stored.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
+    /// The architecture. Qwen 2 always has biases on queries, keys and values, Qwen 3 norms of heads.
+    pub architecture: Architecture,
     /// Hidden width.
     pub width: u32,
     /// Layers.
@@ -36,8 +52,17 @@ pub struct Synthetic {
     pub vocabulary: u32,
     /// Longest sequence, tokens.
     pub context: u32,
+    /// Width of a head, if not `width / heads`.
+    pub head_size: Option<u32>,
     /// How matrices are stored.
     pub kind: TensorKind,
+    /// How the embedding, the output and each layer's values and second feed-forward matrix are stored, if
+    /// differently: published files mix formats so.
+    pub finer_kind: Option<TensorKind>,
+    /// How rotation is stretched.
+    pub stretch: Stretch,
+    /// Whether norms have random weights; ones otherwise.
+    pub varied_norms: bool,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
     /// Seed of the weights.
@@ -47,6 +72,7 @@ pub struct Synthetic {
 impl Default for Synthetic {
     fn default() -> Self {
         Self {
+            architecture: Architecture::Llama,
             width: 64,
             layers: 2,
             heads: 4,
@@ -54,7 +80,11 @@ impl Default for Synthetic {
             feed_width: 96,
             vocabulary: 288,
             context: 256,
+            head_size: None,
             kind: TensorKind::Q8_0,
+            finer_kind: None,
+            stretch: Stretch::None,
+            varied_norms: false,
             tied: true,
             seed: 1,
         }
@@ -71,73 +101,127 @@ impl Synthetic {
         writer.finish()
     }
 
+    fn head_size(&self) -> u32 {
+        self.head_size.unwrap_or(self.width / self.heads)
+    }
+
     fn write_metadata(&self, writer: &mut Writer) {
+        let prefix = self.architecture.name();
+        let key = |name: &str| format!("{prefix}.{name}");
         writer
-            .text("general.architecture", "llama")
+            .text("general.architecture", prefix)
             .text("general.name", "synthetic")
-            .unsigned("llama.block_count", self.layers)
-            .unsigned("llama.context_length", self.context)
-            .unsigned("llama.embedding_length", self.width)
-            .unsigned("llama.feed_forward_length", self.feed_width)
-            .unsigned("llama.attention.head_count", self.heads)
-            .unsigned("llama.attention.head_count_kv", self.key_heads)
-            .float("llama.attention.layer_norm_rms_epsilon", 1e-5)
-            .float("llama.rope.freq_base", 10_000.0);
+            .unsigned(&key("block_count"), self.layers)
+            .unsigned(&key("context_length"), self.context)
+            .unsigned(&key("embedding_length"), self.width)
+            .unsigned(&key("feed_forward_length"), self.feed_width)
+            .unsigned(&key("attention.head_count"), self.heads)
+            .unsigned(&key("attention.head_count_kv"), self.key_heads)
+            .float(&key("attention.layer_norm_rms_epsilon"), 1e-5)
+            .float(&key("rope.freq_base"), 10_000.0);
+        if let Some(size) = self.head_size {
+            writer.unsigned(&key("attention.key_length"), size).unsigned(&key("attention.value_length"), size);
+        }
+        match self.stretch {
+            Stretch::None | Stretch::Factors => {}
+            Stretch::Linear(factor) => {
+                writer.text(&key("rope.scaling.type"), "linear").float(&key("rope.scaling.factor"), factor);
+            }
+            Stretch::Yarn(factor) => {
+                writer
+                    .text(&key("rope.scaling.type"), "yarn")
+                    .float(&key("rope.scaling.factor"), factor)
+                    .unsigned(&key("rope.scaling.original_context_length"), self.context / 4);
+            }
+        }
     }
 
     fn write_tensors(&self, writer: &mut Writer) {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut tensors = Tensors { synthetic: self, writer, random: ChaCha8Rng::seed_from_u64(self.seed) };
         let (width, feed) = (u64::from(self.width), u64::from(self.feed_width));
-        let keys = width / u64::from(self.heads) * u64::from(self.key_heads);
+        let head = u64::from(self.head_size());
+        let (queries, keys) = (head * u64::from(self.heads), head * u64::from(self.key_heads));
         let vocabulary = u64::from(self.vocabulary);
-        let mut matrix = |writer: &mut Writer, name: &str, columns: u64, rows: u64| {
-            let bytes = self.encode(&mut random, columns * rows, columns);
-            writer.tensor(name, &[columns, rows], self.kind, &bytes);
-        };
-        let ones: Vec<u8> = (0..self.width).flat_map(|_| 1.0_f32.to_le_bytes()).collect();
-        let norm = |writer: &mut Writer, name: &str| {
-            writer.tensor(name, &[width], TensorKind::F32, &ones);
-        };
-        matrix(writer, "token_embd.weight", width, vocabulary);
-        norm(writer, "output_norm.weight");
+        let (kind, finer) = (self.kind, self.finer_kind.unwrap_or(self.kind));
+        tensors.matrix("token_embd", width, vocabulary, finer);
+        tensors.norm("output_norm.weight", width);
+        if self.stretch == Stretch::Factors {
+            tensors.factors(head / 2);
+        }
         if !self.tied {
-            matrix(writer, "output.weight", width, vocabulary);
+            tensors.matrix("output", width, vocabulary, finer);
         }
         for layer in 0..self.layers {
-            let name = |tensor: &str| format!("blk.{layer}.{tensor}.weight");
-            norm(writer, &name("attn_norm"));
-            matrix(writer, &name("attn_q"), width, width);
-            matrix(writer, &name("attn_k"), width, keys);
-            matrix(writer, &name("attn_v"), width, keys);
-            matrix(writer, &name("attn_output"), width, width);
-            norm(writer, &name("ffn_norm"));
-            matrix(writer, &name("ffn_gate"), width, feed);
-            matrix(writer, &name("ffn_up"), width, feed);
-            matrix(writer, &name("ffn_down"), feed, width);
-        }
-    }
-
-    /// `count` random weights whose scale suits rows of `columns`.
-    fn encode(&self, random: &mut ChaCha8Rng, count: u64, columns: u64) -> Vec<u8> {
-        let scale = 3.0 / (columns as f32).sqrt();
-        let mut bytes = Vec::new();
-        let mut block = Vec::with_capacity(32);
-        for index in 0..count {
-            let uniform = (random.next_u32() >> 8) as f32 / 16_777_216.0;
-            let value = (uniform - 0.5) * scale;
-            match self.kind {
-                TensorKind::F32 => bytes.extend(value.to_le_bytes()),
-                TensorKind::F16 => bytes.extend(half::from_f32(value).to_le_bytes()),
-                TensorKind::Q8_0 => {
-                    block.push(value);
-                    if index % 32 == 31 {
-                        bytes.extend(quantise_q8_0(&block));
-                        block.clear();
+            let name = |tensor: &str| format!("blk.{layer}.{tensor}");
+            tensors.norm(&name("attn_norm.weight"), width);
+            tensors.matrix(&name("attn_q"), width, queries, kind);
+            tensors.matrix(&name("attn_k"), width, keys, kind);
+            tensors.matrix(&name("attn_v"), width, keys, finer);
+            match self.architecture {
+                Architecture::Llama => {}
+                Architecture::Qwen2 => {
+                    for (tensor, length) in [("attn_q.bias", queries), ("attn_k.bias", keys), ("attn_v.bias", keys)] {
+                        tensors.vector(&name(tensor), length, 0.0, 0.5);
                     }
                 }
+                Architecture::Qwen3 => {
+                    tensors.norm(&name("attn_q_norm.weight"), head);
+                    tensors.norm(&name("attn_k_norm.weight"), head);
+                }
             }
+            tensors.matrix(&name("attn_output"), queries, width, kind);
+            tensors.norm(&name("ffn_norm.weight"), width);
+            tensors.matrix(&name("ffn_gate"), width, feed, kind);
+            tensors.matrix(&name("ffn_up"), width, feed, kind);
+            tensors.matrix(&name("ffn_down"), feed, width, finer);
         }
-        bytes
+    }
+}
+
+/// Writes random tensors.
+struct Tensors<'writer> {
+    synthetic: &'writer Synthetic,
+    writer: &'writer mut Writer,
+    random: ChaCha8Rng,
+}
+
+impl Tensors<'_> {
+    /// Evenly spread over −0.5..0.5.
+    fn uniform(&mut self) -> f32 {
+        (self.random.next_u32() >> 8) as f32 / 16_777_216.0 - 0.5
+    }
+
+    /// A matrix whose weights have a scale that suits rows of `columns`.
+    fn matrix(&mut self, name: &str, columns: u64, rows: u64, kind: TensorKind) {
+        let scale = 3.0 / (columns as f32).sqrt();
+        let mut bytes = Vec::new();
+        for _ in 0..rows {
+            let row: Vec<f32> = (0..columns).map(|_| self.uniform() * scale).collect();
+            bytes.extend(quantise(kind, &row));
+        }
+        self.writer.tensor(&format!("{name}.weight"), &[columns, rows], kind, &bytes);
+    }
+
+    fn norm(&mut self, name: &str, length: u64) {
+        let spread = if self.synthetic.varied_norms { 0.5 } else { 0.0 };
+        self.vector(name, length, 1.0, spread);
+    }
+
+    /// A vector of values around `middle`.
+    fn vector(&mut self, name: &str, length: u64, middle: f32, spread: f32) {
+        let mut bytes = Vec::new();
+        for _ in 0..length {
+            let value = if spread == 0.0 { middle } else { middle + self.uniform() * spread };
+            bytes.extend(value.to_le_bytes());
+        }
+        self.writer.tensor(name, &[length], TensorKind::F32, &bytes);
+    }
+
+    /// Factors from 1 to 8 in the manner of Llama 3: fast pairs are kept, slow ones stretched.
+    fn factors(&mut self, pairs: u64) {
+        let factor = |pair: u64| 1.0 + 7.0 * (pair as f32 / pairs as f32);
+        let bytes: Vec<u8> = (0..pairs).flat_map(|pair| factor(pair).to_le_bytes()).collect();
+        self.writer.tensor("rope_freqs.weight", &[pairs], TensorKind::F32, &bytes);
     }
 }
 

@@ -5,7 +5,11 @@
 //! Source: the GGUF specification of the ggml project, version 3.
 
 mod cursor;
+mod directory;
 mod kind;
+mod quantise;
+#[cfg(not(target_family = "wasm"))]
+pub mod split;
 mod value;
 pub mod write;
 
@@ -14,6 +18,7 @@ use std::ops::Range;
 
 use crate::error::ModelError;
 use cursor::Cursor;
+pub use directory::{Directory, MAX_PARTS, Place};
 pub use kind::TensorKind;
 pub use value::Value;
 
@@ -50,10 +55,17 @@ impl Tensor {
     }
 }
 
+/// A metadata value, and where its type and bytes lie in the file.
+#[derive(Clone, Debug)]
+struct Entry {
+    value: Value,
+    range: Range<usize>,
+}
+
 /// The directory of a GGUF file: metadata and tensors as ranges of the file's bytes.
 #[derive(Clone, Debug)]
 pub struct Gguf {
-    metadata: BTreeMap<String, Value>,
+    metadata: BTreeMap<String, Entry>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -87,12 +99,12 @@ impl Gguf {
 
     /// The metadata value under `key`.
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.metadata.get(key)
+        self.metadata.get(key).map(|entry| &entry.value)
     }
 
-    /// All metadata, by key.
-    pub fn metadata(&self) -> &BTreeMap<String, Value> {
-        &self.metadata
+    /// All metadata in the order of keys: key, value, and where the value's type and bytes lie in the file.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value, Range<usize>)> {
+        self.metadata.iter().map(|(key, entry)| (key.as_str(), &entry.value, entry.range.clone()))
     }
 
     /// All tensors, by name.
@@ -109,12 +121,14 @@ struct Header {
     length: u64,
 }
 
-fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Value>, ModelError> {
+fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Entry>, ModelError> {
     let mut metadata = BTreeMap::new();
     for _ in 0..count {
         let key = cursor.name(MAX_KEY_BYTES)?;
+        let start = cursor.position();
         let value = Value::read(cursor)?;
-        if metadata.insert(key.clone(), value).is_some() {
+        let entry = Entry { value, range: start..cursor.position() };
+        if metadata.insert(key.clone(), entry).is_some() {
             return Err(ModelError::malformed(format!("metadata key {key:?} appears twice")));
         }
     }
@@ -133,8 +147,9 @@ fn read_headers(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<Header>, Mode
         for _ in 0..rank {
             dimensions.push(cursor.u64()?);
         }
-        let kind = TensorKind::from_code(cursor.u32()?)
-            .map_err(|code| ModelError::unsupported(format!("type {code} of tensor {name:?}")))?;
+        let kind = TensorKind::from_code(cursor.u32()?).map_err(|code| {
+            ModelError::unsupported(format!("tensor {name:?} has {}", TensorKind::unsupported(code)))
+        })?;
         let length = byte_length(&dimensions, kind)
             .ok_or_else(|| ModelError::malformed(format!("tensor {name:?} has an impossible shape")))?;
         let offset = cursor.u64()?;
@@ -157,8 +172,8 @@ fn byte_length(dimensions: &[u64], kind: TensorKind) -> Option<u64> {
     (elements / kind.block_elements()).checked_mul(kind.block_bytes())
 }
 
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, ModelError> {
-    let Some(value) = metadata.get("general.alignment") else {
+fn alignment(metadata: &BTreeMap<String, Entry>) -> Result<u64, ModelError> {
+    let Some(Entry { value, .. }) = metadata.get("general.alignment") else {
         return Ok(DEFAULT_ALIGNMENT);
     };
     match value.unsigned() {

@@ -1,6 +1,7 @@
 //! Writes GGUF v3 files: for tests, conversions and random models of a wanted size.
 
 use super::TensorKind;
+pub use super::quantise::quantise;
 
 const ALIGNMENT: usize = 32;
 
@@ -25,6 +26,13 @@ impl Writer {
     /// Adds an unsigned 32-bit metadata value.
     pub fn unsigned(&mut self, key: &str, value: u32) -> &mut Self {
         self.entry(key, 4);
+        self.metadata.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds an unsigned 16-bit metadata value.
+    pub fn short(&mut self, key: &str, value: u16) -> &mut Self {
+        self.entry(key, 2);
         self.metadata.extend(value.to_le_bytes());
         self
     }
@@ -146,17 +154,24 @@ fn string(to: &mut Vec<u8>, text: &str) {
     to.extend(text.as_bytes());
 }
 
-/// `values` rounded to Q8_0 blocks: scale = largest magnitude / 127, stored as half precision.
-///
-/// The length must be a multiple of 32; a remainder is dropped.
-pub fn quantise_q8_0(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(values.len() / 32 * 34);
-    for block in values.chunks_exact(32) {
-        let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        bytes.extend(crate::half::from_f32(scale).to_le_bytes());
-        bytes.extend(block.iter().map(|value| (value * inverse).round_ties_even() as i8 as u8));
+/// The header of one file that holds everything a split model's files hold: metadata as it is in `first`, the
+/// bytes of the first file, and all tensors in the directory's order.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn header_of(directory: &super::Directory, first: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    for (key, _, range) in directory.first().metadata() {
+        // What describes the files rather than the model: the writer has an alignment of its own.
+        if key.starts_with("split.") || key == "general.alignment" {
+            continue;
+        }
+        writer.entries += 1;
+        string(&mut writer.metadata, key);
+        writer.metadata.extend(&first[range]);
     }
-    bytes
+    for name in directory.names() {
+        if let Some((_, tensor)) = directory.tensor(name) {
+            writer.announce(name, &tensor.dimensions, tensor.kind, tensor.range.len() as u64);
+        }
+    }
+    writer.header()
 }

@@ -42,7 +42,7 @@ pub(super) struct Group<'rows> {
 }
 
 /// Adding this to a magnitude below 2^22 leaves it as a whole number, ties to even, in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 impl QuantisedRows {
     /// Quantises `floats`, rows of `columns` (a multiple of 32; what does not fill a block is dropped),

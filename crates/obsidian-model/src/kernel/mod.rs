@@ -7,21 +7,34 @@
 //! integer sum of lane `l` (0..4) runs over elements `4l..4l+4` and `16+4l..16+4l+4`; a weight of −128
 //! counts as −127; the sum becomes f32 (exactly), is multiplied by `weight scale × input scale` (rounded
 //! once) and added to the f32 lane `l`; blocks ascend; the result is `(s0 + s1) + (s2 + s3)`.
-//! No multiplication is ever fused with an addition.
+//! No multiplication is ever fused with an addition. The other formats' products are defined in [`small`],
+//! [`q4_k`] and [`q6_k`]; F32, F16 and BF16 rows are products of floats ([`portable::dot`]).
 
+mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod decode;
+#[cfg(test)]
+mod formats;
 mod input;
 pub(crate) mod portable;
+mod q4_k;
+mod q6_k;
+mod small;
 #[cfg(test)]
 mod tests;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
 mod wasm;
+mod wide;
 
+pub(crate) use activations::Activations;
+pub(crate) use decode::decode;
 pub(crate) use input::QuantisedRows;
+use wide::WideRows;
 
+use crate::gguf::TensorKind;
 use crate::threads::Columns;
 
 /// Elements in a quantisation block.
@@ -68,6 +81,19 @@ impl Kernel {
     /// The fastest implementation this machine can run.
     pub fn best() -> Self {
         Self::available().last().copied().unwrap_or(Self::Portable)
+    }
+
+    /// Products of every row of `weights`, stored as `kind`, with every row of `inputs`: in the input's
+    /// row of `outputs`, in the weight row's column. The inputs must have been set for that kind. (Products of floats are not the kernels' business.)
+    pub(crate) fn multiply(self, kind: TensorKind, weights: &[u8], inputs: &Activations, outputs: &mut Columns<'_>) {
+        match kind {
+            TensorKind::F32 | TensorKind::F16 | TensorKind::BF16 => {}
+            TensorKind::Q8_0 => self.multiply_q8(weights, &inputs.blocks, outputs),
+            TensorKind::Q4_0 => small::multiply::<{ small::Q4_0_BYTES }>(self, weights, &inputs.blocks, outputs),
+            TensorKind::Q5_0 => small::multiply::<{ small::Q5_0_BYTES }>(self, weights, &inputs.blocks, outputs),
+            TensorKind::Q4K => q4_k::multiply(self, weights, &inputs.wide, outputs),
+            TensorKind::Q6K => q6_k::multiply(self, weights, &inputs.wide, outputs),
+        }
     }
 
     /// Products of every row of `weights` with every row of `inputs`: in the input's row of `outputs`, in the

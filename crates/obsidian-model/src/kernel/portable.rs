@@ -4,6 +4,7 @@
 //! for; the other kernels compile these very functions with more instructions switched on.
 
 use super::{BLOCK, BLOCK_BYTES, LANES, QuantisedRows};
+use crate::architecture::Pairing;
 use crate::cache::PAGE_TOKENS;
 use crate::half;
 use crate::math::exp_f32;
@@ -71,6 +72,13 @@ pub(crate) fn normalise(row: &[f32], weights: &[f32], epsilon: f32, output: &mut
     }
 }
 
+/// [`normalise`] of a row in its own place.
+pub(crate) fn normalise_in_place(row: &mut [f32], weights: &[f32], epsilon: f32) {
+    let mean = dot(row, row) / row.len() as f32;
+    let scale = 1.0 / (mean + epsilon).sqrt();
+    row.iter_mut().zip(weights).for_each(|(value, weight)| *value = (*value * scale) * weight);
+}
+
 /// `gate × sigmoid(gate) × up`, in place of the gates.
 #[inline(always)]
 pub(crate) fn gate(gates: &mut [f32], ups: &[f32]) {
@@ -79,12 +87,23 @@ pub(crate) fn gate(gates: &mut [f32], ups: &[f32]) {
     }
 }
 
-/// Rotates interleaved pairs of one head by the angles whose (cosine, sine) are given.
-pub(crate) fn rotate(head: &mut [f32], angles: &[(f32, f32)]) {
-    for (pair, (cosine, sine)) in head.chunks_exact_mut(2).zip(angles) {
-        let (first, second) = (pair[0], pair[1]);
-        pair[0] = first * cosine - second * sine;
-        pair[1] = first * sine + second * cosine;
+/// Rotates the pairs of one head by the angles whose (cosine, sine) are given; what lies past them stays.
+pub(crate) fn rotate(head: &mut [f32], angles: &[(f32, f32)], pairing: Pairing) {
+    let turn = |first: &mut f32, second: &mut f32, (cosine, sine): &(f32, f32)| {
+        (*first, *second) = (*first * cosine - *second * sine, *first * sine + *second * cosine);
+    };
+    match pairing {
+        Pairing::Neighbours => {
+            for ([first, second], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                turn(first, second, angle);
+            }
+        }
+        Pairing::Halves => {
+            let (firsts, seconds) = head.split_at_mut(angles.len());
+            for ((first, second), angle) in firsts.iter_mut().zip(seconds).zip(angles) {
+                turn(first, second, angle);
+            }
+        }
     }
 }
 

@@ -130,12 +130,12 @@ fn what_is_no_checkpoint_says_why() {
     not a llama2.c checkpoint: it is shorter than its header
     not a llama2.c checkpoint: its header asks for 13884 bytes and the file has 13880; fetch it again if it is cut short
     not a llama2.c checkpoint: its header asks for 13884 bytes and the file has 13885; fetch it again if it is cut short
-    not a llama2.c checkpoint: its width is -8, not from 1 to 1048576
-    not a llama2.c checkpoint: its width is 2147483647, not from 1 to 1048576
+    not a llama2.c checkpoint: its width is -8, not from 1 to 131072
+    not a llama2.c checkpoint: its width is 2147483647, not from 1 to 131072
     the checkpoint has llama2.c's layout 1 or 2: export the model again with `--version 0`
-    not a llama2.c checkpoint: its number of layers is 100000, not from 1 to 1024
+    not a llama2.c checkpoint: its number of layers is 100000, not from 1 to 512
     not a llama2.c checkpoint: 3 heads and 1 key heads do not divide a width of 8
-    not a llama2.c checkpoint: its number of key heads is 0, not from 1 to 1048576
+    not a llama2.c checkpoint: its number of key heads is 0, not from 1 to 131072
     not a llama2.c checkpoint: its vocabulary is 2147483647, not from 1 to 1048576
     not a llama2.c checkpoint: its context length is 2147483647, not from 1 to 1048576
     "

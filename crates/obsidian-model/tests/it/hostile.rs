@@ -102,7 +102,8 @@ fn other_architectures_are_refused_by_name() {
     let mut writer = Writer::new();
     writer.text("general.architecture", "mamba");
     let error = Model::from_bytes(writer.finish()).unwrap_err();
-    assert_eq!(error, ModelError::Unsupported("architecture \"mamba\"".to_owned()));
+    let message = "architecture \"mamba\"; supported are llama, qwen2, qwen3";
+    assert_eq!(error, ModelError::Unsupported(message.to_owned()));
 }
 
 #[test]
