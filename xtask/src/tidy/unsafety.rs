@@ -3,11 +3,17 @@
 use super::Source;
 
 /// Where `unsafe` may stand: SIMD kernels, the attached region, weight mapping, loading of compiled code.
-const NAMED: [&str; 11] = [
+const NAMED: [&str; 17] = [
     "crates/obsidian-model/src/kernel/avx2.rs",
     "crates/obsidian-model/src/kernel/avx512.rs",
     "crates/obsidian-model/src/kernel/wasm.rs",
     "crates/obsidian-model/src/kernel/mod.rs",
+    "crates/obsidian-model/src/kernel/q4_k/avx2.rs",
+    "crates/obsidian-model/src/kernel/q4_k/wasm.rs",
+    "crates/obsidian-model/src/kernel/q6_k/avx2.rs",
+    "crates/obsidian-model/src/kernel/q6_k/wasm.rs",
+    "crates/obsidian-model/src/kernel/small/avx2.rs",
+    "crates/obsidian-model/src/kernel/small/wasm.rs",
     "crates/obsidian-model/src/source.rs",
     "crates/obsidian-model/src/threads.rs",
     "crates/obsidian-model/src/threads/pool.rs",
