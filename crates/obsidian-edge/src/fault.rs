@@ -3,6 +3,7 @@
 use http::StatusCode;
 use obsidian_router::RouteError;
 use obsidian_shield::MaskError;
+use obsidian_types::TokenId;
 use thiserror::Error;
 
 use crate::openai::error::ApiError;
@@ -21,6 +22,10 @@ pub(crate) enum Fault {
         "the residency asked for keeps data off the tier asked for: ask for another model, or widen obsidian.residency"
     )]
     Residency,
+    #[error("the model has no token {id}: ids in 'logit_bias' are below {vocabulary_size}")]
+    UnknownToken { id: TokenId, vocabulary_size: u32 },
+    #[error("'logprobs' cannot be told for the model 'hub', which sends no probabilities: ask for 'edge' or 'auto'")]
+    LogprobsAtHub,
     #[error(transparent)]
     Mask(#[from] MaskError),
     #[error("the privacy shield cannot serve this request, so it was not processed")]
@@ -64,6 +69,8 @@ impl Fault {
             Self::ModelNotFound(name) => ApiError::model_not_found(name),
             Self::CoreNotConfigured => ApiError::refused(StatusCode::NOT_FOUND, "core_not_configured", message),
             Self::Residency => ApiError::invalid("obsidian.residency", "residency_conflict", message),
+            Self::UnknownToken { .. } => ApiError::invalid("logit_bias", "invalid_value", message),
+            Self::LogprobsAtHub => ApiError::invalid("logprobs", "unsupported_parameter", message),
             Self::Mask(_) => ApiError::invalid("messages", "shield_limit_exceeded", message),
             Self::Shield => ApiError::unavailable("shield_unavailable", message),
             Self::Route(RouteError::NoTier { .. }) => ApiError::unavailable("no_tier_available", message),

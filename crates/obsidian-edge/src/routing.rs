@@ -48,11 +48,27 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
         _ if has_hub && is_target() => Some(Tier::Hub),
         _ => return Err(Fault::ModelNotFound(name.to_owned())),
     };
+    check_bias(pop, request)?;
+    if request.logprobs.is_some() && asked == Some(Tier::Hub) {
+        return Err(Fault::LogprobsAtHub);
+    }
     let resident = |tier| pop.config.residency.allows(tier) && request.residency.allows(tier);
     if asked.is_some_and(|tier| !resident(tier)) {
         return Err(Fault::Residency);
     }
-    Ok(Scope { asked, hub: has_hub && resident(Tier::Hub) })
+    // The verify link carries no probabilities, so who asks for them is not sent there.
+    let hub = has_hub && resident(Tier::Hub) && request.logprobs.is_none();
+    Ok(Scope { asked, hub })
+}
+
+/// Biased tokens must exist: a bias on another model's id would silently do nothing.
+fn check_bias(pop: &Pop, request: &ChatRequest) -> Result<(), Fault> {
+    let vocabulary_size = pop.parts.drafter.info().vocabulary_size;
+    match request.sampling.logit_bias.last() {
+        // Ids ascend.
+        Some((id, _)) if *id >= vocabulary_size => Err(Fault::UnknownToken { id: *id, vocabulary_size }),
+        _ => Ok(()),
+    }
 }
 
 /// Where a request runs.

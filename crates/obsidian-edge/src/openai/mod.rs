@@ -9,6 +9,7 @@ pub(crate) mod message;
 pub(crate) mod parse;
 pub(crate) mod refusal;
 pub(crate) mod response;
+pub(crate) mod sampling;
 pub(crate) mod sse;
 #[cfg(test)]
 mod tests;

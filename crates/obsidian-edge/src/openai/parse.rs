@@ -1,15 +1,16 @@
 //! From the bytes of a chat request to [`ParsedChat`]: every field is read, refused by name or unknown.
 
-use obsidian_types::limits::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE};
+use obsidian_types::limits::{MAX_STOP_BYTES, MAX_STOP_STRINGS};
 use obsidian_types::{
-    ChatRequest, ConversationId, Input, Message, ModelName, PromptText, RequestId, Residency, Sampling, Speculation,
-    TenantId, ToolChoice, TraceContext,
+    ChatRequest, ConversationId, Input, Message, ModelName, PromptText, RequestId, Residency, Speculation, TenantId,
+    ToolChoice, TraceContext,
 };
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, wrong_type};
-use super::{message, refusal};
+use super::sampling::ParsedSampling;
+use super::{message, refusal, sampling};
 
 /// Most entries of `metadata`, and the longest key and value (OpenAI's own limits).
 const MAX_METADATA_ENTRIES: usize = 16;
@@ -23,9 +24,7 @@ const MAX_IDENTIFIER_BYTES: usize = 512;
 pub(crate) struct ParsedChat {
     pub(crate) model: ModelName,
     pub(crate) messages: Vec<Message>,
-    pub(crate) temperature: f32,
-    pub(crate) top_p: f32,
-    pub(crate) seed: Option<u64>,
+    pub(crate) sampling: ParsedSampling,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) stop: Vec<PromptText>,
     pub(crate) user: Option<PromptText>,
@@ -74,12 +73,7 @@ impl ParsedChat {
             parallel_tool_calls: None,
             choices: 1,
             logprobs: None,
-            sampling: Sampling {
-                temperature: self.temperature,
-                top_p: self.top_p,
-                seed: self.seed.unwrap_or(arrival.seed),
-                ..Sampling::default()
-            },
+            sampling: self.sampling.or_seed(arrival.seed),
             max_tokens: self.max_tokens.unwrap_or(arrival.max_tokens),
             stop: self.stop,
             speculation: self.speculation,
@@ -97,9 +91,7 @@ pub(crate) fn chat(body: &[u8]) -> Result<ParsedChat, ApiError> {
     let model = fields.string("model")?.ok_or_else(|| ApiError::missing("model"))?;
     let messages = fields.take("messages").ok_or_else(|| ApiError::missing("messages"))?;
     let messages = message::read_all(messages)?;
-    let temperature = fields.decimal("temperature", 0.0, f64::from(MAX_TEMPERATURE))?;
-    let top_p = fields.decimal("top_p", 0.0, 1.0)?;
-    let seed = fields.integer("seed", i64::MIN, i64::MAX)?;
+    let sampling = sampling::take(&mut fields)?;
     let max_tokens = max_tokens(&mut fields)?;
     let stop = stop(&mut fields)?;
     let user = identifier(&mut fields, "user")?;
@@ -111,9 +103,7 @@ pub(crate) fn chat(body: &[u8]) -> Result<ParsedChat, ApiError> {
     Ok(ParsedChat {
         model: ModelName::new(model),
         messages,
-        temperature: temperature.map_or(1.0, |value| value as f32),
-        top_p: top_p.map_or(1.0, |value| value as f32),
-        seed: seed.map(i64::cast_unsigned),
+        sampling,
         max_tokens,
         stop,
         user,

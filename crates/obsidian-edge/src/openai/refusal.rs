@@ -22,10 +22,6 @@ const fn unless(name: &'static str, harmless: fn(&Value) -> bool) -> Refusal {
     Refusal { name, harmless }
 }
 
-fn is_zero(value: &Value) -> bool {
-    value.as_f64() == Some(0.0)
-}
-
 fn is_false(value: &Value) -> bool {
     value == &Value::Bool(false)
 }
@@ -33,16 +29,13 @@ fn is_false(value: &Value) -> bool {
 /// Top-level fields of a chat request.
 pub(crate) const REQUEST: &[Refusal] = &[
     never("audio"),
-    unless("frequency_penalty", is_zero),
     never("function_call"),
     never("functions"),
-    unless("logit_bias", |value| value == &json!({})),
     unless("logprobs", is_false),
     unless("modalities", |value| value == &json!(["text"])),
     unless("n", |value| value.as_i64() == Some(1)),
     never("parallel_tool_calls"),
     never("prediction"),
-    unless("presence_penalty", is_zero),
     never("prompt_cache_key"),
     never("prompt_cache_retention"),
     never("reasoning_effort"),

@@ -1,6 +1,6 @@
 //! The POP's own model answers alone, in its sandbox.
 
-use obsidian_sandbox::{Refusal, SandboxError};
+use obsidian_sandbox::{DraftSession, Refusal, SandboxError};
 use obsidian_types::FinishReason;
 
 use super::{Lost, Run, Stumble};
@@ -18,18 +18,36 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<FinishReason, Stumble> {
     // The first token alone: the client waits for nothing else.
     let mut window = 1;
     loop {
-        let ids = match session.draft(window.min(run.remaining())).await {
-            Ok(ids) => ids,
+        let finished = match step(run, &mut session, window).await? {
+            Ok(finished) => finished,
             Err(error) => return full_or_lost(error),
         };
-        if ids.is_empty() {
-            return Ok(FinishReason::Length);
-        }
-        if let Some(finish) = run.emit(&ids).await? {
+        if let Some(finish) = finished {
             return Ok(finish);
         }
         window = WINDOW;
     }
+}
+
+/// Drafts and emits up to `window` tokens, with their probabilities if they are asked for.
+async fn step(
+    run: &mut Run<'_>,
+    session: &mut DraftSession,
+    window: u32,
+) -> Result<Result<Option<FinishReason>, SandboxError>, Stumble> {
+    let window = window.min(run.remaining());
+    if let Some(alternatives) = run.logprobs {
+        return Ok(match session.draft_scored(window, alternatives).await {
+            Ok(scored) if scored.is_empty() => Ok(Some(FinishReason::Length)),
+            Ok(scored) => Ok(run.emit_scored(scored).await?),
+            Err(error) => Err(error),
+        });
+    }
+    Ok(match session.draft(window).await {
+        Ok(ids) if ids.is_empty() => Ok(Some(FinishReason::Length)),
+        Ok(ids) => Ok(run.emit(&ids).await?),
+        Err(error) => Err(error),
+    })
 }
 
 fn full_or_lost(error: SandboxError) -> Result<FinishReason, Stumble> {

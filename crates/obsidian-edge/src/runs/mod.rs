@@ -9,13 +9,14 @@ mod hub;
 use std::sync::Arc;
 
 use metrics::counter;
-use obsidian_sandbox::{DraftSession, SandboxError};
+use obsidian_sandbox::{DraftSession, SandboxError, ScoredToken};
 use obsidian_shield::{Masked, TokenIds};
 use obsidian_types::{ChatRequest, FinishReason, Sampling, Speculation, Tier, TokenId};
 
 use crate::account::Account;
 use crate::answer::{Answer, Outgoing};
 use crate::fault::Fault;
+use crate::outcome::{PromptBytes, TokenLogprob};
 use crate::pop::{HubView, Pop};
 use crate::rendering::{self, Patience, drafter_fault};
 use crate::routing::Scope;
@@ -127,6 +128,8 @@ pub(crate) struct Run<'a> {
     /// Tokens of the answer so far, the end token not among them.
     emitted: Vec<TokenId>,
     sampling: Sampling,
+    /// How many alternatives to tell the probability of, if any probabilities are asked for.
+    logprobs: Option<u8>,
     max_tokens: u32,
     speculation: Speculation,
     tenant_salt: [u8; obsidian_wire::prefix::SALT_BYTES],
@@ -146,6 +149,7 @@ impl<'a> Run<'a> {
             prompt,
             emitted: Vec::new(),
             sampling: Sampling { choice: answer.choice(), ..request.sampling.clone() },
+            logprobs: request.logprobs,
             max_tokens: request.max_tokens,
             speculation: request.speculation,
             tenant_salt: pop.tenants.prefix_salt(&request.tenant),
@@ -232,11 +236,25 @@ impl<'a> Run<'a> {
         self.pop.parts.drafter.info().end_ids.contains(&id)
     }
 
+    /// How many of `ids` have text: those before an end id, as far as the answer may still grow.
+    fn with_text(&self, ids: &[TokenId]) -> usize {
+        let text_ids = ids.iter().position(|&id| self.is_end(id)).unwrap_or(ids.len());
+        text_ids.min(self.remaining() as usize)
+    }
+
+    /// Adds scored tokens to the answer and sends their text with their probabilities.
+    async fn emit_scored(&mut self, scored: Vec<ScoredToken>) -> Result<Option<FinishReason>, Fault> {
+        let ids: Vec<TokenId> = scored.iter().map(|scored| scored.token.id).collect();
+        let told = self.with_text(&ids);
+        self.answer.note_logprobs(scored.into_iter().take(told).map(logprob));
+        self.emit(&ids).await
+    }
+
     /// Adds tokens to the answer and sends their text. Says when the answer is over.
     async fn emit(&mut self, ids: &[TokenId]) -> Result<Option<FinishReason>, Fault> {
         let room = self.remaining() as usize;
-        let text_ids = ids.iter().position(|&id| self.is_end(id)).unwrap_or(ids.len());
-        let kept = &ids[..text_ids.min(room)];
+        let text_ids = self.with_text(ids);
+        let kept = &ids[..text_ids];
         let finish = if kept.len() == room {
             Some(FinishReason::Length)
         } else if text_ids < ids.len() {
@@ -253,4 +271,10 @@ impl<'a> Run<'a> {
         let stopped = self.answer.push(self.pop, self.account, &self.model, bytes).await?;
         Ok(if stopped { Some(FinishReason::Stop) } else { finish })
     }
+}
+
+fn logprob(scored: ScoredToken) -> TokenLogprob {
+    let ScoredToken { token, alternatives } = scored;
+    let top = alternatives.into_iter().map(|candidate| (PromptBytes(candidate.bytes), candidate.logprob));
+    TokenLogprob { token: PromptBytes(token.bytes), logprob: token.logprob, top: top.collect() }
 }

@@ -12,6 +12,7 @@ mod faults;
 mod http;
 mod hub;
 mod lifecycle;
+mod sampling;
 mod standin;
 mod streaming;
 mod support;

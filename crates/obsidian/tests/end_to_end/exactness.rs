@@ -9,14 +9,18 @@ fn speculation_on_and_off_give_the_same_bytes() {
     let fabric = fabric();
     let mut accepted = 0;
     let mut rejected = 0;
+    // Every other prompt with changed logits: what counts towards a penalty is agreed on as well.
+    let penalties = [(0.0, json!({})), (0.6, json!({"300": -100, "301": 2}))];
     for (number, messages) in held_out_prompts().into_iter().take(20).enumerate() {
         for temperature in [0.0, 0.8, 1.2] {
+            let (penalty, bias) = &penalties[number % 2];
             let answer = |speculation: &str| {
                 ask(
                     &fabric,
                     &json!({
                         "model": "hub", "messages": messages, "temperature": temperature, "seed": 1_000 + number,
-                        "max_tokens": 40, "obsidian": {"speculation": speculation},
+                        "max_tokens": 40, "frequency_penalty": penalty, "presence_penalty": penalty,
+                        "logit_bias": bias, "obsidian": {"speculation": speculation},
                     }),
                 )
             };
