@@ -15,6 +15,7 @@ mod bench;
 mod codegen;
 mod command;
 mod demo;
+mod parity;
 mod test;
 mod tidy;
 mod wasm_target;
@@ -34,7 +35,7 @@ enum Task {
         #[arg(long)]
         once: bool,
     },
-    /// Everything CI runs: format, lints, tidy, unit, integration and end-to-end tests
+    /// Everything CI runs: format, lints, tidy, unit, integration and end-to-end tests, parity with llama.cpp
     Test {
         /// Skip format, lints and tidy; run the tests only
         #[arg(long)]

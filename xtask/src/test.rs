@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{command, tidy};
+use crate::{command, parity, tidy};
 
 /// Runs all checks and tests; the first that fails ends the run.
 pub(crate) fn run(tests_only: bool) -> Result<()> {
@@ -18,7 +18,8 @@ pub(crate) fn run(tests_only: bool) -> Result<()> {
             command::cargo(["deny", "check"])?;
         }
     }
-    run_tests()
+    run_tests()?;
+    parity::test(tests_only)
 }
 
 /// The guests are a workspace of their own, for another target; they keep the same lints.
