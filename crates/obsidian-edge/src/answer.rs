@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use obsidian_shield::{Restorer, Vault};
-use obsidian_types::limits::{MAX_TOOL_CALLS, STREAM_STALL_MS};
+use obsidian_types::limits::MAX_TOOL_CALLS;
 use obsidian_types::{FinishReason, PromptText};
 use tokio::sync::{OnceCell, mpsc};
 
@@ -20,12 +20,13 @@ use crate::text_gate::{Passed, TextGate};
 pub(crate) struct Outgoing {
     events: mpsc::Sender<Event>,
     started: OnceCell<()>,
+    patience: Duration,
 }
 
 impl Outgoing {
-    /// Events go through `events`.
-    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events, started: OnceCell::new() }
+    /// Events go through `events`, to a client that may leave them unread for `patience`.
+    pub(crate) fn new(events: mpsc::Sender<Event>, patience: Duration) -> Self {
+        Self { events, started: OnceCell::new(), patience }
     }
 
     /// Tells once, before anything else, that an answer begins.
@@ -40,8 +41,7 @@ impl Outgoing {
 
     /// Waits for room in the channel: a slow client slows its own pipeline down and nothing else.
     async fn send(&self, event: Event) -> Result<(), Fault> {
-        let patience = Duration::from_millis(STREAM_STALL_MS);
-        match tokio::time::timeout(patience, self.events.send(event)).await {
+        match tokio::time::timeout(self.patience, self.events.send(event)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Fault::ClientGone),
         }

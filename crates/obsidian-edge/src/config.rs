@@ -8,11 +8,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use obsidian_router::{Weights, WeightsError};
 use obsidian_sandbox::{ComputePool, Drafter, RouterSandbox, ShieldSandbox};
 use obsidian_types::Residency;
-use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_INFLIGHT_REQUESTS, SHUTDOWN_GRACE_MS};
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, SHUTDOWN_GRACE_MS};
 use obsidian_wire::HubLink;
 use thiserror::Error;
 
-use crate::tenants::{ApiKey, TenantSecret};
+use crate::keys::KeyTable;
+use crate::limits::{IngressLimits, LimitError};
+use crate::tenants::TenantSecret;
 
 /// Tokens drafted per window unless told otherwise.
 const DEFAULT_DRAFT_WINDOW: u32 = 4;
@@ -25,15 +27,15 @@ pub struct EdgeConfig {
     /// Name of this POP, shown in `x-obsidian-pop`: letters, digits, `-`, `_` and `.`.
     pub pop_name: String,
     /// Who may ask. Empty: any bearer token is accepted, on loopback listeners only.
-    pub api_keys: Vec<ApiKey>,
+    pub api_keys: KeyTable,
     /// Persistent secret of this POP.
     pub tenant_secret: TenantSecret,
     /// How far masked data may travel at most; a request may narrow it, never widen.
     pub residency: Residency,
     /// Tokens drafted per window on the hub route, 1 to [`MAX_DRAFT_WINDOW`].
     pub draft_window: u32,
-    /// Requests in flight; the next gets 429.
-    pub max_inflight: usize,
+    /// How much the ingress takes.
+    pub limits: IngressLimits,
     /// How long `/readyz` says no before the listener closes.
     pub drain_notice: Duration,
     /// How long shutdown waits for streams to finish.
@@ -46,18 +48,22 @@ impl EdgeConfig {
         Self {
             listen,
             pop_name: "pop".to_owned(),
-            api_keys: Vec::new(),
+            api_keys: KeyTable::default(),
             tenant_secret,
             residency: Residency::Anywhere,
             draft_window: DEFAULT_DRAFT_WINDOW,
-            max_inflight: MAX_INFLIGHT_REQUESTS,
+            limits: IngressLimits::default(),
             drain_notice: Duration::from_millis(100),
             shutdown_grace: Duration::from_millis(SHUTDOWN_GRACE_MS),
         }
     }
 
-    /// Refuses settings that would be wrong or unsafe.
-    pub(crate) fn check(&self) -> Result<(), StartError> {
+    /// Refuses settings that would be wrong or unsafe. [`crate::Edge::start`] does it too; a caller that loads guests
+    /// first does well to ask before.
+    ///
+    /// # Errors
+    /// The first such setting.
+    pub fn check(&self) -> Result<(), StartError> {
         if self.api_keys.is_empty() && !self.listen.ip().is_loopback() {
             return Err(StartError::OpenToTheNetwork(self.listen));
         }
@@ -68,9 +74,7 @@ impl EdgeConfig {
         if !(1..=MAX_DRAFT_WINDOW).contains(&self.draft_window) {
             return Err(StartError::DraftWindow(self.draft_window));
         }
-        if self.max_inflight == 0 {
-            return Err(StartError::NoRequests);
-        }
+        self.limits.check()?;
         Ok(())
     }
 }
@@ -124,9 +128,9 @@ pub enum StartError {
     /// Outside the limits.
     #[error("a draft window of {0} tokens is outside 1 to {MAX_DRAFT_WINDOW}")]
     DraftWindow(u32),
-    /// It would refuse every request.
-    #[error("max_inflight is 0, so every request would be refused: set it to 1 or more")]
-    NoRequests,
+    /// A limit outside its bounds.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The listener cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -144,7 +148,8 @@ mod tests {
     use obsidian_types::TenantId;
 
     use super::{EdgeConfig, StartError};
-    use crate::tenants::{ApiKey, TenantSecret};
+    use crate::keys::ApiKey;
+    use crate::tenants::TenantSecret;
 
     fn config(listen: &str) -> EdgeConfig {
         EdgeConfig::new(listen.parse::<SocketAddr>().unwrap(), TenantSecret::new([1; 32]))
@@ -156,7 +161,7 @@ mod tests {
         assert!(config("[::1]:0").check().is_ok());
         let mut open = config("0.0.0.0:8080");
         assert!(matches!(open.check(), Err(StartError::OpenToTheNetwork(_))));
-        open.api_keys = vec![ApiKey::from_secret(TenantId::new("a"), "k")];
+        open.api_keys = vec![ApiKey::from_secret(TenantId::new("a"), "k")].into();
         assert!(open.check().is_ok());
     }
 
@@ -169,7 +174,7 @@ mod tests {
         wrong.draft_window = 0;
         assert!(matches!(wrong.check(), Err(StartError::DraftWindow(0))));
         let mut wrong = config("127.0.0.1:0");
-        wrong.max_inflight = 0;
-        assert!(matches!(wrong.check(), Err(StartError::NoRequests)));
+        wrong.limits.inflight = 0;
+        assert!(matches!(wrong.check(), Err(StartError::Limit(_))));
     }
 }

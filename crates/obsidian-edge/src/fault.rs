@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Template,
     #[error("no model could finish the answer: {0}")]
     Model(String),
+    #[error("the answer took longer than this POP allows: ask for fewer tokens")]
+    Deadline,
     #[error("the client is gone")]
     ClientGone,
     #[error("the POP is shutting down")]
@@ -78,6 +80,10 @@ impl Fault {
             Self::Overloaded(_) => ApiError::unavailable("overloaded", message),
             Self::Template => ApiError::invalid("messages", "invalid_messages", message),
             Self::Model(_) => ApiError::unavailable("model_unavailable", message),
+            Self::Deadline => ApiError {
+                kind: "server_error",
+                ..ApiError::refused(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
+            },
             // Nobody reads it; 499 is what proxies log for a client that left.
             Self::ClientGone => {
                 let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);

@@ -8,11 +8,14 @@
 //! (only `obsidian-sandbox` does), or let unsealed text past the shield.
 
 mod account;
+mod admission;
 mod answer;
 mod config;
 mod edge;
 mod fault;
 mod http;
+mod keys;
+mod limits;
 mod openai;
 mod outcome;
 mod pipeline;
@@ -31,5 +34,7 @@ mod fixtures;
 
 pub use config::{EdgeConfig, EdgeParts, RouterWeights, StartError};
 pub use edge::{Edge, EdgeHandle};
+pub use keys::{ApiKey, KeyFileError, KeyTable, TenantLimits};
+pub use limits::{IngressLimits, LimitError};
 pub use telemetry::metric_buckets;
-pub use tenants::{ApiKey, TenantSecret};
+pub use tenants::TenantSecret;

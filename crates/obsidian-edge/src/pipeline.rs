@@ -26,7 +26,10 @@ pub(crate) async fn serve(
     events: mpsc::Sender<Event>,
 ) -> Result<Outcome, Fault> {
     let account = Account::open(request.id.clone(), request.tenant.clone(), began);
-    let answered = chat(pop, request, events, &account).await;
+    // The operator's patience with one request, whatever it is doing.
+    let patience = pop.limits().request.saturating_sub(began.elapsed());
+    let answering = tokio::time::timeout(patience, chat(pop, request, events, &account)).await;
+    let answered = answering.unwrap_or(Err(Fault::Deadline));
     if let Err(fault) = &answered {
         account.failed(fault);
     }
@@ -61,7 +64,7 @@ async fn chat(
 
     // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made, all choices at
     // once. Each choice ends by letting go of what was held back for a placeholder, a stop string or a character.
-    let outgoing = Arc::new(Outgoing::new(events));
+    let outgoing = Arc::new(Outgoing::new(events, pop.limits().stall));
     let shared = Shared { pop, request: &request, shielded: &shielded, scope, account };
     runs::choices(shared, prompt, decision.tier, &outgoing).await?;
 

@@ -1,14 +1,16 @@
 //! What all requests of one POP share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use obsidian_wire::Description;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::config::{EdgeConfig, EdgeParts};
+use crate::http::BodyBudget;
+use crate::limits::IngressLimits;
 use crate::tenants::Tenants;
 
 /// Names that stand for a tier rather than a model. `core` joins them when an upstream can be configured.
@@ -28,28 +30,35 @@ pub(crate) struct Pop {
     pub(crate) router_health: Health,
     /// Unix time, seconds.
     pub(crate) started: u64,
-    places: Arc<Semaphore>,
+    /// Who may enter the pipeline.
+    pub(crate) admission: Admission,
+    /// Memory for request bodies.
+    pub(crate) bodies: BodyBudget,
+    limits: RwLock<Arc<IngressLimits>>,
     draining: AtomicBool,
 }
 
 impl Pop {
     pub(crate) fn new(config: EdgeConfig, parts: EdgeParts) -> Self {
+        let limits = Arc::new(config.limits.clone());
         Self {
             tenants: Tenants::new(config.api_keys.clone(), config.tenant_secret.clone()),
             tasks: TaskTracker::new(),
             shield_health: Health::default(),
             router_health: Health::default(),
             started: unix_seconds(),
-            places: Arc::new(Semaphore::new(config.max_inflight)),
+            admission: Admission::new(limits.clone()),
+            bodies: BodyBudget::default(),
+            limits: RwLock::new(limits),
             draining: AtomicBool::new(false),
             config,
             parts,
         }
     }
 
-    /// A place among the requests in flight, if one is free.
-    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    /// The ingress limits as they are now.
+    pub(crate) fn limits(&self) -> Arc<IngressLimits> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on new requests are refused and `/readyz` says no.

@@ -1,12 +1,14 @@
 //! Who asks: API keys, tenants, and the keys and conversation names derived for them.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use obsidian_types::{ConversationId, Message, PromptText, Role, TenantId};
 use obsidian_wire::prefix::SALT_BYTES;
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use sha2::Sha256;
+
+use crate::keys::{KeyTable, TenantLimits};
 
 /// The POP's persistent secret, from which each tenant's key is derived. The binary makes it once and
 /// keeps it in a file with mode 0600: with another secret, placeholders of running conversations change.
@@ -26,69 +28,66 @@ impl fmt::Debug for TenantSecret {
     }
 }
 
-/// One API key: only its SHA-256 is kept.
-#[derive(Clone)]
-pub struct ApiKey {
-    tenant: TenantId,
-    digest: [u8; 32],
-}
-
-impl ApiKey {
-    /// A key whose SHA-256 is known, as a configuration file holds it.
-    pub fn from_digest(tenant: TenantId, digest: [u8; 32]) -> Self {
-        Self { tenant, digest }
-    }
-
-    /// A key given in clear.
-    pub fn from_secret(tenant: TenantId, secret: &str) -> Self {
-        Self { tenant, digest: Sha256::digest(secret.as_bytes()).into() }
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ApiKey({})", self.tenant)
-    }
-}
-
 /// The tenant of requests on a POP without keys.
 const DEFAULT_TENANT: &str = "default";
 
 /// All tenants of this POP.
 #[derive(Debug)]
 pub(crate) struct Tenants {
-    keys: Vec<ApiKey>,
+    keys: RwLock<Arc<KeyTable>>,
     secret: TenantSecret,
 }
 
+/// Who asks, and what they may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+    pub(crate) limits: TenantLimits,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// No key was sent.
+    NoKey,
+    /// No tenant has this key.
+    WrongKey,
+    /// The tenant's time is over.
+    Expired,
+}
+
 impl Tenants {
-    pub(crate) fn new(keys: Vec<ApiKey>, secret: TenantSecret) -> Self {
-        Self { keys, secret }
+    pub(crate) fn new(keys: KeyTable, secret: TenantSecret) -> Self {
+        Self { keys: RwLock::new(Arc::new(keys)), secret }
+    }
+
+    /// Other keys from now on.
+    pub(crate) fn reload(&self, keys: KeyTable) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// The keys as they are now.
+    pub(crate) fn keys(&self) -> Arc<KeyTable> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether any caller is let in.
     pub(crate) fn is_open(&self) -> bool {
-        self.keys.is_empty()
+        self.keys().is_empty()
     }
 
-    /// The tenant that a bearer token belongs to. Takes the same time whichever key fits, if any.
-    pub(crate) fn authenticate(&self, bearer: Option<&str>) -> Option<TenantId> {
-        if self.is_open() {
-            return Some(TenantId::new(DEFAULT_TENANT));
+    /// Who a bearer token belongs to at `now`, Unix time in seconds.
+    pub(crate) fn authenticate(&self, bearer: Option<&str>, now: u64) -> Result<Caller, Unknown> {
+        let keys = self.keys();
+        if keys.is_empty() {
+            return Ok(Caller { tenant: TenantId::new(DEFAULT_TENANT), limits: TenantLimits::default() });
         }
-        let presented: [u8; 32] = Sha256::digest(bearer?.as_bytes()).into();
-        let mut found = Choice::from(0);
-        let mut position = 0u32;
-        for (index, key) in self.keys.iter().enumerate() {
-            let equal = key.digest.ct_eq(&presented);
-            position.conditional_assign(&u32::try_from(index).unwrap_or(u32::MAX), equal);
-            found |= equal;
+        let tenant = keys.tenant_of(bearer.ok_or(Unknown::NoKey)?).ok_or(Unknown::WrongKey)?;
+        let limits = keys.limits(tenant);
+        if limits.expires.is_some_and(|expires| now >= expires) {
+            return Err(Unknown::Expired);
         }
-        if !bool::from(found) {
-            return None;
-        }
-        let key = self.keys.get(usize::try_from(position).ok()?)?;
-        Some(key.tenant.clone())
+        Ok(Caller { tenant: tenant.clone(), limits })
     }
 
     /// The key under which this tenant's placeholders are made.
@@ -163,10 +162,11 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use obsidian_types::{Message, Role, TenantId};
 
-    use super::{ApiKey, TenantSecret, Tenants};
+    use super::{Caller, TenantSecret, Tenants, Unknown};
+    use crate::keys::{ApiKey, TenantLimits};
 
     fn tenants(keys: Vec<ApiKey>) -> Tenants {
-        Tenants::new(keys, TenantSecret::new([7; 32]))
+        Tenants::new(keys.into(), TenantSecret::new([7; 32]))
     }
 
     fn message(role: Role, text: &str) -> Message {
@@ -175,17 +175,24 @@ mod tests {
 
     #[test]
     fn each_key_leads_to_its_tenant() {
+        let caller = |name: &str| Ok(Caller { tenant: TenantId::new(name), limits: TenantLimits::default() });
         let open = tenants(vec![]);
-        assert_eq!(open.authenticate(None), Some(TenantId::new("default")));
+        assert_eq!(open.authenticate(None, 0), caller("default"));
         let closed = tenants(vec![
             ApiKey::from_secret(TenantId::new("a"), "key-a"),
             ApiKey::from_secret(TenantId::new("b"), "key-b"),
         ]);
-        assert_eq!(closed.authenticate(Some("key-a")), Some(TenantId::new("a")));
-        assert_eq!(closed.authenticate(Some("key-b")), Some(TenantId::new("b")));
-        assert_eq!(closed.authenticate(Some("key-c")), None);
-        assert_eq!(closed.authenticate(Some("")), None);
-        assert_eq!(closed.authenticate(None), None);
+        assert_eq!(closed.authenticate(Some("key-a"), 0), caller("a"));
+        assert_eq!(closed.authenticate(Some("key-b"), 0), caller("b"));
+        assert_eq!(closed.authenticate(Some("key-c"), 0), Err(Unknown::WrongKey));
+        assert_eq!(closed.authenticate(Some(""), 0), Err(Unknown::WrongKey));
+        assert_eq!(closed.authenticate(None, 0), Err(Unknown::NoKey));
+        let mut keys = (*closed.keys()).clone();
+        keys.limit(TenantId::new("a"), TenantLimits { expires: Some(100), ..TenantLimits::default() });
+        closed.reload(keys);
+        assert_eq!(closed.authenticate(Some("key-a"), 99).map(|caller| caller.tenant), Ok(TenantId::new("a")));
+        assert_eq!(closed.authenticate(Some("key-a"), 100), Err(Unknown::Expired));
+        assert_eq!(closed.authenticate(Some("key-b"), 100), caller("b"));
     }
 
     #[test]

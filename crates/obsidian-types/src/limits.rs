@@ -38,7 +38,7 @@ pub const MAX_TOP_LOGPROBS: u8 = 20;
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
 /// Most distinct values one request's vault holds.
 pub const MAX_VAULT_VALUES: u32 = 4_096;
-/// Requests in flight on one POP; the next gets 429.
+/// Answers in flight on one POP (a request with several choices counts as several); the next waits in the queue.
 pub const MAX_INFLIGHT_REQUESTS: usize = 512;
 /// Commands waiting for one drafter sandbox; the next gets 503.
 pub const MAX_DRAFTER_QUEUE: usize = 256;
@@ -76,7 +76,7 @@ pub const MODEL_DEADLINE_MS: u64 = 30_000;
 pub const MAX_CONNECTIONS: usize = 2_048;
 /// How long a client may take to send a request's headers, milliseconds.
 pub const HEADER_READ_MS: u64 = 15_000;
-/// How long a client may take to send a request's body, milliseconds.
+/// How long a client may take to send a request's body, whatever its rate, milliseconds.
 pub const BODY_READ_MS: u64 = 30_000;
 /// How long a client may leave a full stream unread before its request is ended, milliseconds.
 pub const STREAM_STALL_MS: u64 = 60_000;
@@ -118,3 +118,41 @@ pub const MAX_CORE_HEADERS: usize = 100;
 pub const MAX_CORE_HEADER_BYTES: usize = 64 << 10;
 /// Connections to one upstream that wait for a request.
 pub const MAX_CORE_IDLE_CONNECTIONS: usize = 128;
+/// Requests that wait for a place on one POP, those whose body is still arriving among them; the next gets 503.
+pub const MAX_QUEUED_REQUESTS: usize = 4_096;
+/// Requests of one tenant that wait for a place unless told otherwise; its next gets 429.
+pub const DEFAULT_TENANT_QUEUE: usize = 64;
+/// Requests that wait for a place on one POP unless told otherwise.
+pub const DEFAULT_QUEUE: usize = 256;
+/// How long a request waits for a place unless told otherwise, milliseconds.
+pub const DEFAULT_QUEUE_WAIT_MS: u64 = 30_000;
+/// Highest weight of a tenant in the queue.
+pub const MAX_TENANT_WEIGHT: u32 = 100;
+/// Bodies of all requests that are arriving, waiting or running on one POP, bytes; the next gets 503.
+pub const MAX_BODY_BUDGET_BYTES: usize = 256 << 20;
+/// Slowest a request's body may arrive once its grace is over, bytes per second.
+pub const MIN_BODY_BYTES_PER_SECOND: u64 = 1_024;
+/// How long a body may arrive more slowly than that, milliseconds.
+pub const BODY_GRACE_MS: u64 = 5_000;
+/// How long a request may take from its last byte to the last byte of its answer, milliseconds.
+pub const MAX_REQUEST_MS: u64 = 3_600_000;
+/// The same unless told otherwise, milliseconds.
+pub const DEFAULT_REQUEST_MS: u64 = 600_000;
+/// How long a client connection may be without a request, milliseconds.
+pub const CONNECTION_IDLE_MS: u64 = 75_000;
+/// Client connections from one address unless told otherwise; the next is closed.
+pub const DEFAULT_CONNECTIONS_PER_ADDRESS: usize = 512;
+/// HTTP/2 streams of one client connection.
+pub const MAX_CONNECTION_STREAMS: u32 = 256;
+/// Longest list of request headers, bytes.
+pub const MAX_HEADER_BYTES: usize = 32 << 10;
+/// Bytes of a request that the POP takes from one connection before anybody asked for them.
+pub const CONNECTION_READ_WINDOW_BYTES: u32 = 256 << 10;
+/// Longest request id taken from a client, characters.
+pub const MAX_REQUEST_ID_CHARACTERS: usize = 128;
+/// Proxies a request may have come through; addresses beyond are not looked at.
+pub const MAX_PROXY_HOPS: usize = 16;
+/// Largest API keys file, bytes.
+pub const MAX_KEYS_FILE_BYTES: u64 = 4 << 20;
+/// Longest time a refused client is told to wait, seconds.
+pub const MAX_RETRY_AFTER_SECONDS: u32 = 60;

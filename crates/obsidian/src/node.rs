@@ -7,19 +7,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use obsidian_edge::{ApiKey, Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, StartError, TenantSecret};
+use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, KeyTable, RouterWeights, StartError, TenantSecret};
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
     ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile, WeightStore,
 };
+use obsidian_types::Residency;
 use obsidian_types::limits::{MAX_HUB_SESSIONS, MAX_SEALED_WEIGHT_BYTES};
-use obsidian_types::{Residency, TenantId};
 use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions, ServerTls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::DataDir;
 use crate::exit::Stop;
-use crate::{config, shipped};
+use crate::shipped;
 
 /// Everything a POP is started from.
 pub(crate) struct PopSettings {
@@ -66,9 +66,7 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
     edge.pop_name = settings.name.clone();
     edge.residency = settings.residency;
     if let Some(path) = &settings.api_keys_file {
-        let pairs = config::read_api_keys(path)?;
-        edge.api_keys =
-            pairs.iter().map(|(tenant, key)| ApiKey::from_secret(TenantId::new(tenant.clone()), key)).collect();
+        edge.api_keys = KeyTable::read(path)?;
     }
     let router_weights = router_weights(settings.router_weights.as_deref())?;
     let hub = match &settings.hub {

@@ -14,10 +14,11 @@ use metrics::counter;
 use obsidian_types::limits::{DEFAULT_MAX_TOKENS, MAX_STREAM_CHUNKS};
 use obsidian_types::trace::TRACEPARENT;
 use obsidian_types::{ChatRequest, FinishReason, RequestId, TraceContext};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::{X_OPENAI_REQUEST_ID, X_REASON, X_REQUEST_ID, X_ROUTE, authenticate, body, error, json, put};
+use super::entry::{self, Seat};
+use super::{X_OPENAI_REQUEST_ID, X_REASON, X_REQUEST_ID, X_ROUTE, error, json, put};
 use crate::fault::Fault;
 use crate::openai::error::ApiError;
 use crate::openai::parse::{self, Arrival, Delivery};
@@ -70,24 +71,14 @@ struct Admitted {
     delivery: Delivery,
     began: Instant,
     /// Its place among the requests in flight.
-    place: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 async fn admit(pop: &Pop, fresh: &Fresh, request: Request) -> Result<Admitted, ApiError> {
     let (head, body) = request.into_parts();
-    let tenant = authenticate(pop, &head.headers)?;
-    if pop.is_draining() {
-        return Err(Fault::ShuttingDown.to_api());
-    }
-    // Before the body is read: the bodies of refused requests cost no memory.
-    let place = pop.place().ok_or_else(|| {
-        let message = "Too many requests are in flight on this POP: try again shortly.";
-        ApiError::too_many_requests(message)
-    })?;
-    body::require_json(&head.headers)?;
-    let body = body::read(&head.headers, body).await?;
-    let began = Instant::now();
-    let parsed = parse::chat(&body)?;
+    let entered = entry::enter(pop, &head, body).await?;
+    let (tenant, began) = (entered.tenant.clone(), entered.began);
+    let parsed = parse::chat(&entered.body)?;
     let delivery = parsed.delivery;
     let conversation = pop.tenants.conversation(&tenant, parsed.conversation.as_ref(), &parsed.messages);
     let request = parsed.into_request(Arrival {
@@ -95,20 +86,23 @@ async fn admit(pop: &Pop, fresh: &Fresh, request: Request) -> Result<Admitted, A
         tenant,
         conversation,
         seed: fresh.seed,
-        max_tokens: DEFAULT_MAX_TOKENS,
         trace: head.headers.get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?)),
+        max_tokens: DEFAULT_MAX_TOKENS.min(pop.limits().answer_tokens.unwrap_or(u32::MAX)),
     });
-    Ok(Admitted { request, delivery, began, place })
+    let seat = entered.seat(pop, &request).await?;
+    Ok(Admitted { request, delivery, began, seat })
 }
 
 async fn answer(pop: &Arc<Pop>, fresh: &Fresh, admitted: Admitted) -> Result<Response, ApiError> {
-    let Admitted { request, delivery, began, place } = admitted;
+    let Admitted { request, delivery, began, seat } = admitted;
     let identity = Identity { id: format!("chatcmpl-{}", fresh.id), created: crate::pop::unix_seconds() };
     let (events, arriving) = mpsc::channel(MAX_STREAM_CHUNKS);
     let worker = pop.clone();
     let task = pop.tasks.spawn(async move {
         let outcome = pipeline::serve(&worker, request, began, events).await;
-        drop(place);
+        if let Ok(outcome) = &outcome {
+            seat.spent(u64::from(outcome.usage.prompt_tokens) + u64::from(outcome.usage.completion_tokens));
+        }
         outcome
     });
     let mut running = Running { arriving, _abort: AbortOnDrop(task.abort_handle()), task: Some(task) };

@@ -2,6 +2,7 @@
 
 mod body;
 mod chat;
+mod entry;
 mod health;
 mod host;
 mod models;
@@ -16,11 +17,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use obsidian_types::TenantId;
 use serde_json::Value;
 
+pub(crate) use self::body::BodyBudget;
 use crate::openai::error::ApiError;
-use crate::pop::Pop;
+use crate::pop::{Pop, unix_seconds};
+use crate::tenants::{Caller, Unknown};
 
 const X_ROUTE: HeaderName = HeaderName::from_static("x-obsidian-route");
 const X_REASON: HeaderName = HeaderName::from_static("x-obsidian-reason");
@@ -56,20 +58,23 @@ async fn wrong_method(State(pop): State<Arc<Pop>>, method: Method) -> Response {
     error(&pop, &ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
 }
 
-/// The tenant of a request, by its bearer token.
-fn authenticate(pop: &Pop, headers: &HeaderMap) -> Result<TenantId, ApiError> {
+/// Who sent a request, by its bearer token.
+fn authenticate(pop: &Pop, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let bearer = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    pop.tenants.authenticate(bearer).ok_or_else(|| {
-        let message = match bearer {
-            Some(_) => "Incorrect API key provided.",
-            None => "You didn't provide an API key: send it as 'Authorization: Bearer KEY'.",
+    pop.tenants.authenticate(bearer, unix_seconds()).map_err(|unknown| {
+        let (code, message) = match unknown {
+            Unknown::NoKey => {
+                ("invalid_api_key", "You didn't provide an API key: send it as 'Authorization: Bearer KEY'.")
+            }
+            Unknown::WrongKey => ("invalid_api_key", "Incorrect API key provided."),
+            Unknown::Expired => ("expired_api_key", "This API key has expired: ask this POP's operator for another."),
         };
-        ApiError::refused(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+        ApiError::refused(StatusCode::UNAUTHORIZED, code, message)
     })
 }
 

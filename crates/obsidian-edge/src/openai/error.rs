@@ -72,13 +72,18 @@ impl ApiError {
         Self::refused(StatusCode::NOT_FOUND, "model_not_found", message)
     }
 
-    /// 429: too many requests in flight.
+    /// 429: this tenant asks too much.
     pub(crate) fn too_many_requests(message: impl Into<String>) -> Self {
         Self {
             kind: "requests",
             retry_after: Some(RETRY_AFTER_SECONDS),
             ..Self::refused(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
         }
+    }
+
+    /// The same, to be tried again after `seconds`.
+    pub(crate) fn after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// 503: this part cannot serve now; trying again may help.

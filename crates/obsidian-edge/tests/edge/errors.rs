@@ -72,7 +72,7 @@ async fn a_page_whose_name_was_rebound_to_loopback_is_turned_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_open_the_door_and_name_the_tenant() {
     let mut pop = Pop::new();
-    pop.config.api_keys = vec![ApiKey::from_secret(TenantId::new("acme"), "sk-right")];
+    pop.config.api_keys = vec![ApiKey::from_secret(TenantId::new("acme"), "sk-right")].into();
     let pop = pop.start().await;
     let address = pop.local_addr();
     assert_eq!(chat(address, &ask("auto", "hi")).await.error().1, "invalid_api_key");

@@ -31,7 +31,9 @@ async fn until_status(address: SocketAddr, status: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room() {
     let (_site, mut pop, question) = slow_pop().await;
-    pop.config.max_inflight = 1;
+    pop.config.limits.inflight = 1;
+    pop.config.limits.queue = 0;
+    pop.config.limits.queue_per_tenant = 1;
     let pop = pop.start().await;
     let address = pop.local_addr();
     assert_eq!(get(address, "/healthz").await.body, b"ok\n");
@@ -42,14 +44,14 @@ async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room()
     let mut stream = Call::chat(address, &question).await;
     stream.until("\"content\":\"\"").await;
     let refused = chat(address, &ask("edge", "hi")).await;
-    assert_eq!(refused.error().0, 429);
+    assert_eq!(refused.error(), (503, "overloaded".to_owned(), Value::Null));
     assert_eq!(refused.headers["retry-after"], "1");
     drop(stream);
     // The pipeline ends with its client, and its place is free again.
     until_status(address, 200).await;
     // The same for a client that waits for the whole answer.
     let whole = Call::chat(address, &with(question, json!({"stream": false}))).await;
-    until_status(address, 429).await;
+    until_status(address, 503).await;
     drop(whole);
     until_status(address, 200).await;
     let metrics = String::from_utf8(get(address, "/metrics").await.body).unwrap();
@@ -58,7 +60,7 @@ async fn a_full_pop_says_when_to_come_back_and_a_client_that_leaves_makes_room()
     let left: u32 = left.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
     assert_eq!(left, 2, "{metrics}");
     for line in [
-        "obsidian_requests_total{route=\"none\",status=\"429\"}",
+        "obsidian_requests_total{route=\"none\",status=\"503\"}",
         "obsidian_requests_total{route=\"edge\",status=\"200\"}",
         "obsidian_time_to_first_token_seconds_bucket{route=\"edge\",le=\"",
         "obsidian_stage_seconds_bucket{stage=\"mask\",le=\"",

@@ -59,9 +59,9 @@ impl RoleFile for EdgeFile {
             ));
         }
         if let Some(path) = &self.api_keys_file
-            && let Err(error) = super::read_api_keys(path)
+            && let Err(error) = obsidian_edge::KeyTable::read(path)
         {
-            problems.push(format!("api_keys_file: {error:#}"));
+            problems.push(format!("api_keys_file: {error}"));
         }
         if let Some(path) = &self.router_weights
             && let Err(error) = crate::node::router_weights(Some(path))

@@ -8,7 +8,6 @@ pub(crate) mod command;
 mod edge;
 mod environment;
 mod hub;
-mod keys;
 mod reference;
 
 use std::path::Path;
@@ -20,7 +19,6 @@ use toml::{Table, Value};
 
 pub(crate) use self::edge::EdgeFile;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};
-pub(crate) use self::keys::read_api_keys;
 
 /// Where `obsidian up` and `obsidian chat` meet unless told otherwise.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
