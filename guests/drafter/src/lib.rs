@@ -158,7 +158,11 @@ fn translate(failure: Failure) -> ModelError {
         Failure::InvalidToken(id) => ModelError::InvalidToken(id),
         Failure::Template(reason) => ModelError::Template(reason),
         Failure::InvalidUse(reason) => ModelError::InvalidUse(reason),
-        Failure::Read(_) | Failure::Malformed(_) | Failure::Unsupported(_) | Failure::NotFinite => {
+        Failure::Read(_)
+        | Failure::Write(_)
+        | Failure::Malformed(_)
+        | Failure::Unsupported(_)
+        | Failure::NotFinite => {
             ModelError::InvalidModel(failure.to_string())
         }
     }
