@@ -22,7 +22,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use obsidian_types::limits::{HUB_IDLE_MS, MAX_HUB_QUEUE, MAX_HUB_SESSIONS, SHUTDOWN_GRACE_MS};
+use obsidian_types::limits::{HUB_IDLE_MS, MAX_ENGINE_THREADS, MAX_HUB_QUEUE, MAX_HUB_SESSIONS, SHUTDOWN_GRACE_MS};
 use obsidian_wire::{ServerTls, Serving};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -43,10 +43,20 @@ pub struct HubConfig {
     pub tls: ServerTls,
     /// The target model, a GGUF file.
     pub model_path: PathBuf,
+    /// Threads that compute the model, the engine's own included; at least 1. What they compute does not
+    /// depend on their number.
+    pub threads: usize,
     /// Most bytes of keys and values, those of finished answers included.
     pub kv_budget_bytes: u64,
     /// Most streams at once; never more than [`MAX_HUB_SESSIONS`].
     pub max_sessions: usize,
+}
+
+/// Threads for the engine where nobody says: all processors but one, which is left for the network and for
+/// whatever else runs here.
+pub fn default_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors - 1).clamp(1, MAX_ENGINE_THREADS)
 }
 
 /// Why a hub does not start.
@@ -78,8 +88,8 @@ impl Hub {
     /// # Errors
     /// When the model cannot be loaded or the address not listened on.
     pub async fn start(config: HubConfig) -> Result<HubHandle, HubError> {
-        let path = config.model_path.clone();
-        let engine = tokio::task::spawn_blocking(move || NativeEngine::open(&path))
+        let (path, threads) = (config.model_path.clone(), config.threads);
+        let engine = tokio::task::spawn_blocking(move || NativeEngine::open(&path)?.with_threads(threads))
             .await
             .map_err(|error| EngineError(error.to_string()))??;
         Self::start_with(config, Box::new(engine)).await

@@ -131,11 +131,27 @@ impl KvCache {
         }
     }
 
-    /// Keys (transposed) and values of one head of one layer, page by page.
-    pub(crate) fn slabs(&self, layer: usize, head: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+    /// Keys and values of one head of one layer.
+    pub(crate) fn slabs(&self, layer: usize, head: usize) -> Slabs<'_> {
         let slab = self.shape.slab();
-        let at = (layer * self.shape.heads + head) * 2 * slab;
-        self.pages.iter().map(move |page| page.floats[page.start + at..][..2 * slab].split_at(slab))
+        Slabs { pages: &self.pages, at: (layer * self.shape.heads + head) * 2 * slab, slab }
+    }
+}
+
+/// Keys and values of one head of one layer, page by page.
+#[derive(Clone, Copy)]
+pub(crate) struct Slabs<'cache> {
+    pages: &'cache [Page],
+    at: usize,
+    slab: usize,
+}
+
+impl<'cache> Slabs<'cache> {
+    /// Keys (transposed) and values of one page.
+    #[inline(always)]
+    pub(crate) fn page(&self, page: usize) -> (&'cache [f32], &'cache [f32]) {
+        let page = &self.pages[page];
+        page.floats[page.start + self.at..][..2 * self.slab].split_at(self.slab)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every row (one token of one sequence) is computed by operations whose order does not depend on the
 //! other rows, so batches, splits of a prompt and single tokens give equal bits.
 
-use crate::cache::{KvCache, PAGE_TOKENS};
+use crate::cache::KvCache;
 use crate::error::ModelError;
 use crate::gguf::TensorKind;
 use crate::kernel::portable::{self, Attention};
@@ -11,7 +11,7 @@ use crate::kernel::{Activations, Kernel, decode};
 use crate::math;
 use crate::source::Source;
 use crate::threads::Threads;
-use crate::weights::{HeadNorms, Layer, Matrix, Shape, Weights};
+use crate::weights::{HeadNorms, Layer, Matrix, Weights};
 
 /// Rows computed in one pass over the weights.
 const ROWS_PER_PASS: usize = 64;
@@ -243,8 +243,8 @@ impl Engine<'_> {
             let angles = &workspace.angles[at * pairs..][..pairs];
             let (query, key) =
                 (&mut queries[at * query_width..][..query_width], &mut keys[at * key_width..][..key_width]);
-            query.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles, pairing));
-            key.chunks_exact_mut(shape.head_size).for_each(|head| portable::rotate(head, angles, pairing));
+            self.kernel.rotate(query, shape.head_size, angles, pairing);
+            self.kernel.rotate(key, shape.head_size, angles, pairing);
             lanes[row.lane].cache.store(index, row.position, key, &values[at * key_width..][..key_width]);
         }
         self.attend(index, rows, lanes, queries, threads, attended);
@@ -287,7 +287,7 @@ impl Engine<'_> {
         let width = weights.len();
         normed.resize(hidden.len(), 0.0);
         for (row, output) in hidden.chunks_exact(width).zip(normed.chunks_exact_mut(width)) {
-            portable::normalise(row, weights, self.weights.shape.epsilon, output);
+            self.kernel.normalise(row, weights, self.weights.shape.epsilon, output);
         }
     }
 
@@ -353,9 +353,15 @@ impl Engine<'_> {
             let first = outputs.range().start / group;
             for (at, output) in outputs.row(0).chunks_exact_mut(group).enumerate() {
                 let (row, head) = ((first + at) / groups, (first + at) % groups);
-                let query = &queries[(first + at) * group..][..group];
-                let row = &rows[row];
-                attend(self.kernel, shape, (layer, head), row, lanes[row.lane].cache, query, scores, output);
+                self.kernel.attend(&mut Attention {
+                    queries: &queries[(first + at) * group..][..group],
+                    head_size: shape.head_size,
+                    slabs: lanes[rows[row].lane].cache.slabs(layer, head),
+                    positions: rows[row].position + 1,
+                    scale: 1.0 / (shape.head_size as f32).sqrt(),
+                    scores,
+                    outputs: output,
+                });
             }
         });
     }
@@ -375,26 +381,4 @@ impl Engine<'_> {
 
 fn add(hidden: &mut [f32], projected: &[f32]) {
     hidden.iter_mut().zip(projected).for_each(|(hidden, value)| *hidden += value);
-}
-
-/// The query heads of one row that share a head of the cache.
-#[expect(clippy::too_many_arguments, reason = "one place, and each is a different buffer")]
-fn attend(
-    kernel: Kernel,
-    shape: &Shape,
-    (layer, head): (usize, usize),
-    row: &Row,
-    cache: &KvCache,
-    queries: &[f32],
-    scores: &mut Vec<f32>,
-    outputs: &mut [f32],
-) {
-    let positions = row.position + 1;
-    scores.resize(scores.len().max(positions.next_multiple_of(PAGE_TOKENS)), 0.0);
-    let pages: Vec<(&[f32], &[f32])> = cache.slabs(layer, head).take(positions.div_ceil(PAGE_TOKENS)).collect();
-    let heads = queries.chunks_exact(shape.head_size).zip(outputs.chunks_exact_mut(shape.head_size));
-    for (query, output) in heads {
-        let scale = 1.0 / (shape.head_size as f32).sqrt();
-        kernel.attend(&mut Attention { query, pages: &pages, positions, scale, scores, output });
-    }
 }

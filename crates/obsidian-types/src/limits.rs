@@ -52,6 +52,8 @@ pub const MAX_SEALED_WEIGHT_BYTES: u64 = 64 << 20;
 pub const MAX_WEIGHT_REGIONS: usize = 32;
 /// Jobs waiting for the compute pool; the next gets 503.
 pub const MAX_COMPUTE_QUEUE: usize = 1_024;
+/// Threads of one hub engine.
+pub const MAX_ENGINE_THREADS: usize = 256;
 /// Tokens drafted per window.
 pub const MAX_DRAFT_WINDOW: u32 = 16;
 /// Chunks waiting for a slow client before the pipeline waits too.

@@ -33,6 +33,7 @@ pub(crate) async fn run(arguments: HubArguments) -> Result<()> {
         listen: file.listen,
         data,
         target_model: file.target_model,
+        threads: file.threads,
         kv_budget_mib: file.kv_budget_mib,
         names: file.names,
         authority,

@@ -40,6 +40,8 @@ pub(crate) struct HubSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) data: DataDir,
     pub(crate) target_model: Option<PathBuf>,
+    /// Threads of the engine; the hub's default if absent.
+    pub(crate) threads: Option<usize>,
     pub(crate) kv_budget_mib: u64,
     pub(crate) names: Vec<String>,
     pub(crate) authority: PathBuf,
@@ -110,6 +112,7 @@ pub(crate) async fn start_hub(settings: HubSettings) -> Result<HubHandle> {
         listen: settings.listen,
         tls: ServerTls::new(&identity)?,
         model_path: model_path.clone(),
+        threads: settings.threads.unwrap_or_else(obsidian_hub::default_threads),
         kv_budget_bytes: settings.kv_budget_mib << 20,
         max_sessions: MAX_HUB_SESSIONS,
     };

@@ -34,6 +34,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     let data = DataDir::open(&folder)?;
     let authority = data.authority();
     let hub = node::start_hub(HubSettings {
+        threads: None,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         data: DataDir::open(&folder)?,
         target_model: None,

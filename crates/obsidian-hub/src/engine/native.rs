@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use obsidian_model::{KvCache, Logits, Model, PAGE_TOKENS, Workspace};
+use obsidian_types::limits::MAX_ENGINE_THREADS;
 use sha2::{Digest, Sha256};
 
 use super::{CacheId, Engine, EngineError, EngineInfo, Lane, Rows, Wanted};
@@ -33,7 +34,20 @@ impl NativeEngine {
         Ok(Self::new(model, hash.finalize().into()))
     }
 
-    /// Serves a model that is loaded already.
+    /// Computes with `threads` threads, the caller of [`Engine::forward`] included, instead of that one alone.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or there are none or too many.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self, EngineError> {
+        if !(1..=MAX_ENGINE_THREADS).contains(&threads) {
+            return Err(EngineError(format!("{threads} threads: give 1 to {MAX_ENGINE_THREADS}")));
+        }
+        let failed = |error: io::Error| EngineError(format!("cannot start {threads} threads: {error}"));
+        self.workspace = Workspace::with_threads(threads).map_err(failed)?;
+        Ok(self)
+    }
+
+    /// Serves a model that is loaded already, on the caller's thread.
     pub fn new(model: Model, model_digest: [u8; 32]) -> Self {
         let known = model.info();
         let info = EngineInfo {

@@ -40,6 +40,7 @@ impl Site {
 
     pub(crate) fn config(&self) -> HubConfig {
         HubConfig {
+            threads: 2,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: ServerTls::new(&self.authority().issue("hub").unwrap()).unwrap(),
             model_path: PathBuf::new(),

@@ -7,9 +7,8 @@
 
 use std::arch::x86_64::*;
 
-use super::input::GROUP;
-use super::portable::{self, Attention};
-use super::{BLOCK, BLOCK_BYTES, QuantisedRows};
+use super::input::{self, GROUP, InputBlock};
+use super::{BLOCK, BLOCK_BYTES, QuantisedRows, portable};
 use crate::half;
 use crate::threads::Columns;
 
@@ -34,26 +33,47 @@ pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut 
     }
 }
 
-/// See [`portable::attend`].
-pub(super) fn attend(attention: &mut Attention<'_>) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn compiled(attention: &mut Attention<'_>) {
-        portable::attend(attention);
-    }
-    assert!(is_supported(), "this kernel is only chosen where AVX-512 VNNI is");
-    // SAFETY: the instructions are there, as just asserted; the body is safe code.
-    unsafe { compiled(attention) }
+macro_rules! compile {
+    ($($name:ident($($argument:ident: $kind:ty),*);)*) => {$(
+        #[doc = concat!("See [`portable::", stringify!($name), "`].")]
+        pub(super) fn $name($($argument: $kind),*) {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+            fn compiled($($argument: $kind),*) {
+                portable::$name($($argument),*);
+            }
+            assert!(is_supported(), "this kernel is only chosen where AVX-512 VNNI is");
+            // SAFETY: the instructions are there, as just asserted; the body is safe code.
+            unsafe { compiled($($argument),*) }
+        }
+    )*};
 }
 
-/// See [`portable::gate`].
-pub(super) fn gate(gates: &mut [f32], ups: &[f32]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn compiled(gates: &mut [f32], ups: &[f32]) {
-        portable::gate(gates, ups);
-    }
+for_float_loops!(compile);
+
+/// See [`super::input::quantise`]: floats, where the values go, where the scale goes.
+pub(super) fn quantise<'blocks>(blocks: impl Iterator<Item = InputBlock<'blocks>>) {
     assert!(is_supported(), "this kernel is only chosen where AVX-512 VNNI is");
-    // SAFETY: the instructions are there, as just asserted; the body is safe code.
-    unsafe { compiled(gates, ups) }
+    // SAFETY: the instructions are there, as just asserted.
+    blocks.for_each(|((floats, values), to)| *to = unsafe { quantise_block(floats, values) });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn quantise_block(floats: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
+    // SAFETY: there are 32 floats; unaligned loads are allowed.
+    let (first, second) = unsafe { (_mm512_loadu_ps(floats.as_ptr()), _mm512_loadu_ps(floats.as_ptr().add(16))) };
+    let magnitude = |floats| _mm512_and_si512(_mm512_castps_si512(floats), _mm512_set1_epi32(0x7fff_ffff));
+    let largest = _mm512_reduce_max_epu32(_mm512_max_epu32(magnitude(first), magnitude(second)));
+    let (scale, inverse) = input::scale(largest);
+    let rounded = |floats| {
+        let shifted = _mm512_add_ps(_mm512_mul_ps(floats, _mm512_set1_ps(inverse)), _mm512_set1_ps(input::ROUND));
+        _mm512_cvtepi32_epi8(_mm512_castps_si512(shifted))
+    };
+    // SAFETY: there is room for 32 bytes; unaligned stores are allowed.
+    unsafe {
+        _mm_storeu_si128(values.as_mut_ptr().cast(), rounded(first));
+        _mm_storeu_si128(values.as_mut_ptr().add(16).cast(), rounded(second));
+    }
+    scale
 }
 
 /// Weight rows side by side in one register.

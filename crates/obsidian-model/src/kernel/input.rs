@@ -11,6 +11,10 @@ pub(super) const GROUP: usize = 8;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
 pub(super) const SIGNED_BLOCK_BYTES: usize = 80;
 
+/// A block of floats, where its values go, and where its scale goes.
+#[cfg(target_arch = "x86_64")]
+pub(super) type InputBlock<'blocks> = ((&'blocks [f32; BLOCK], &'blocks mut [i8; BLOCK]), &'blocks mut f32);
+
 /// Rows of activations, quantised per block of 32.
 ///
 /// Scale = largest magnitude / 127 (f32); value = activation × (1 / scale), rounded to nearest, ties to
@@ -52,10 +56,8 @@ impl QuantisedRows {
         self.rows = floats.len() / columns.max(1);
         self.values.resize(self.rows * self.blocks * BLOCK, 0);
         self.scales.resize(self.rows * self.blocks, 0.0);
-        let outputs = self.values.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&mut self.scales);
-        for (block, (values, scale)) in floats.as_chunks::<BLOCK>().0.iter().zip(outputs) {
-            *scale = quantise(block, values);
-        }
+        let (values, scales) = (&mut self.values, &mut self.scales);
+        kernel.quantise(floats, values, scales);
         match kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => self.pack_groups(),
@@ -96,17 +98,21 @@ impl QuantisedRows {
 
 #[cfg(target_arch = "x86_64")]
 impl QuantisedRows {
+    #[inline(always)]
     fn pack_groups(&mut self) {
         self.packed.resize(self.rows * self.blocks * BLOCK, 0);
         self.packed_scales.resize(self.rows * self.blocks, 0.0);
-        let blocks = self.values.as_chunks::<BLOCK>().0.iter().zip(&self.scales);
-        let packed = self.packed.as_chunks_mut::<BLOCK>().0;
-        for (index, (values, scale)) in blocks.enumerate() {
-            let (row, block) = (index / self.blocks, index % self.blocks);
-            let first = row / GROUP * GROUP;
-            let place = first * self.blocks + block * GROUP.min(self.rows - first) + row - first;
-            packed[place] = values.map(|value| value.wrapping_add(-128) as u8);
-            self.packed_scales[place] = *scale;
+        let (values, packed) = (self.values.as_chunks::<BLOCK>().0, self.packed.as_chunks_mut::<BLOCK>().0);
+        for first in (0..self.rows).step_by(GROUP) {
+            let count = GROUP.min(self.rows - first);
+            for row in 0..count {
+                let from = (first + row) * self.blocks;
+                for block in 0..self.blocks {
+                    let to = first * self.blocks + block * count + row;
+                    packed[to] = values[from + block].map(|value| value.wrapping_add(-128) as u8);
+                    self.packed_scales[to] = self.scales[from + block];
+                }
+            }
         }
     }
 
@@ -149,28 +155,29 @@ impl QuantisedRows {
     }
 }
 
-fn quantise(block: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
-    let mut largest = [0.0_f32; 4];
-    let mut poison = [0.0_f32; 4];
-    for quad in block.as_chunks::<4>().0 {
-        for lane in 0..4 {
-            let magnitude = quad[lane].abs();
-            // Not `f32::max`: this form is one instruction everywhere. It ignores NaN …
-            largest[lane] = if magnitude > largest[lane] { magnitude } else { largest[lane] };
-            // … which this does not: a finite value adds a zero.
-            poison[lane] += quad[lane] * 0.0;
+/// One block; its scale.
+pub(super) fn quantise(block: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
+    // Magnitudes are ordered as their bits are, infinities and NaN above all numbers.
+    let mut largest = [0_u32; 4];
+    for quarter in block.as_chunks::<4>().0 {
+        for (largest, float) in largest.iter_mut().zip(quarter) {
+            *largest = (*largest).max(float.to_bits() & 0x7fff_ffff);
         }
     }
-    let poison = (poison[0] + poison[1]) + (poison[2] + poison[3]);
-    let largest = largest.iter().fold(0.0_f32, |largest, lane| if *lane > largest { *lane } else { largest });
-    let scale = largest / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let (scale, inverse) = scale(largest.into_iter().fold(0, u32::max));
     for (value, float) in values.iter_mut().zip(block) {
         *value = (*float * inverse + ROUND).to_bits() as i8;
     }
-    // The sum of zeros may be −0, and adding either zero to a scale, which is not negative, keeps its bits
-    // (0 + −0 is 0).
-    scale + poison
+    scale
+}
+
+/// Scale and its inverse of a block whose largest magnitude has these bits.
+#[inline(always)]
+pub(super) fn scale(largest: u32) -> (f32, f32) {
+    let largest = f32::from_bits(largest);
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    (if largest.is_finite() { scale } else { f32::NAN }, inverse)
 }
 
 #[cfg(test)]

@@ -10,6 +10,19 @@
 //! No multiplication is ever fused with an addition. The other formats' products are defined in [`small`],
 //! [`q4_k`] and [`q6_k`]; F32, F16 and BF16 rows are products of floats ([`portable::dot`]).
 
+/// The loops over floats that are compiled for each instruction set, for the macro `$with`. Macros, because
+/// code gets its caller's instructions only where it is inlined, and closures are not for certain.
+macro_rules! for_float_loops {
+    ($with:ident) => {
+        $with! {
+            attend(attention: &mut crate::kernel::portable::Attention<'_>);
+            gate(gates: &mut [f32], ups: &[f32]);
+            normalise(row: &[f32], weights: &[f32], epsilon: f32, output: &mut [f32]);
+            rotate(heads: &mut [f32], head_size: usize, angles: &[(f32, f32)], pairing: crate::architecture::Pairing);
+        }
+    };
+}
+
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -96,6 +109,18 @@ impl Kernel {
         }
     }
 
+    /// Values and scales of whole blocks of `floats`; see [`QuantisedRows`].
+    fn quantise(self, floats: &[f32], values: &mut [i8], scales: &mut [f32]) {
+        let blocks = floats.as_chunks::<BLOCK>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0).zip(scales);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::quantise(blocks),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::quantise(blocks),
+            _ => blocks.for_each(|((block, values), scale)| *scale = input::quantise(block, values)),
+        }
+    }
+
     /// Products of every row of `weights` with every row of `inputs`: in the input's row of `outputs`, in the
     /// weight row's column.
     pub(crate) fn multiply_q8(self, weights: &[u8], inputs: &QuantisedRows, outputs: &mut Columns<'_>) {
@@ -110,26 +135,25 @@ impl Kernel {
             Self::Wasm => wasm::multiply_q8(weights, inputs, outputs),
         }
     }
-
-    /// See [`portable::attend`].
-    pub(crate) fn attend(self, attention: &mut portable::Attention<'_>) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::attend(attention),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::attend(attention),
-            _ => portable::attend(attention),
-        }
-    }
-
-    /// See [`portable::gate`].
-    pub(crate) fn gate(self, gates: &mut [f32], ups: &[f32]) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::gate(gates, ups),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::gate(gates, ups),
-            _ => portable::gate(gates, ups),
-        }
-    }
 }
+
+macro_rules! dispatch {
+    ($($name:ident($($argument:ident: $kind:ty),*);)*) => {
+        impl Kernel {
+            $(
+                #[doc = concat!("See [`portable::", stringify!($name), "`].")]
+                pub(crate) fn $name(self, $($argument: $kind),*) {
+                    match self {
+                        #[cfg(target_arch = "x86_64")]
+                        Self::Avx2 => avx2::$name($($argument),*),
+                        #[cfg(target_arch = "x86_64")]
+                        Self::Avx512 => avx512::$name($($argument),*),
+                        _ => portable::$name($($argument),*),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+for_float_loops!(dispatch);

@@ -5,7 +5,7 @@
 
 use super::{BLOCK, BLOCK_BYTES, LANES, QuantisedRows};
 use crate::architecture::Pairing;
-use crate::cache::PAGE_TOKENS;
+use crate::cache::{PAGE_TOKENS, Slabs};
 use crate::half;
 use crate::math::exp_f32;
 use crate::threads::Columns;
@@ -64,6 +64,7 @@ pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
 }
 
 /// `row / sqrt(mean(row²) + epsilon) × weights`, into `output`.
+#[inline(always)]
 pub(crate) fn normalise(row: &[f32], weights: &[f32], epsilon: f32, output: &mut [f32]) {
     let mean = dot(row, row) / row.len() as f32;
     let scale = 1.0 / (mean + epsilon).sqrt();
@@ -87,71 +88,170 @@ pub(crate) fn gate(gates: &mut [f32], ups: &[f32]) {
     }
 }
 
-/// Rotates the pairs of one head by the angles whose (cosine, sine) are given; what lies past them stays.
-pub(crate) fn rotate(head: &mut [f32], angles: &[(f32, f32)], pairing: Pairing) {
-    let turn = |first: &mut f32, second: &mut f32, (cosine, sine): &(f32, f32)| {
-        (*first, *second) = (*first * cosine - *second * sine, *first * sine + *second * cosine);
-    };
-    match pairing {
-        Pairing::Neighbours => {
-            for ([first, second], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
-                turn(first, second, angle);
+/// Rotates the pairs of each head by the angles whose (cosine, sine) are given; what lies past them stays.
+#[inline(always)]
+pub(crate) fn rotate(heads: &mut [f32], head_size: usize, angles: &[(f32, f32)], pairing: Pairing) {
+    for head in heads.chunks_exact_mut(head_size) {
+        match pairing {
+            Pairing::Neighbours => {
+                for ([first, second], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                    turn(first, second, *angle);
+                }
             }
-        }
-        Pairing::Halves => {
-            let (firsts, seconds) = head.split_at_mut(angles.len());
-            for ((first, second), angle) in firsts.iter_mut().zip(seconds).zip(angles) {
-                turn(first, second, angle);
+            Pairing::Halves => {
+                let (firsts, seconds) = head.split_at_mut(angles.len());
+                for ((first, second), angle) in firsts.iter_mut().zip(seconds).zip(angles) {
+                    turn(first, second, *angle);
+                }
             }
         }
     }
 }
 
-/// One query head against the first `positions` keys and values of its sequence.
+#[inline(always)]
+fn turn(first: &mut f32, second: &mut f32, (cosine, sine): (f32, f32)) {
+    (*first, *second) = (*first * cosine - *second * sine, *first * sine + *second * cosine);
+}
+
+/// The query heads of one row that share a head of the cache, against the first `positions` keys and
+/// values of their sequence.
 pub(crate) struct Attention<'slices> {
-    /// The query head.
-    pub(crate) query: &'slices [f32],
-    /// Keys (transposed) and values, page by page; at least enough pages for `positions`.
-    pub(crate) pages: &'slices [(&'slices [f32], &'slices [f32])],
+    /// The query heads, one after the other.
+    pub(crate) queries: &'slices [f32],
+    /// Floats in one head.
+    pub(crate) head_size: usize,
+    /// Keys and values; at least enough pages for `positions`.
+    pub(crate) slabs: Slabs<'slices>,
     /// Keys seen.
     pub(crate) positions: usize,
     /// Factor of the scores, 1 / sqrt(head size).
     pub(crate) scale: f32,
-    /// Scratch of at least `positions` rounded up to whole pages.
-    pub(crate) scores: &'slices mut [f32],
-    /// Result, one head.
-    pub(crate) output: &'slices mut [f32],
+    /// Scratch.
+    pub(crate) scores: &'slices mut Vec<f32>,
+    /// Results, a head for each query head.
+    pub(crate) outputs: &'slices mut [f32],
 }
+
+/// Heads computed side by side, which changes no head's order of operations.
+const HEADS: usize = 4;
+/// Elements of an output computed side by side.
+const ELEMENTS: usize = 32;
 
 /// softmax(query · keys × scale) · values: elements and positions in ascending order.
 #[inline(always)]
 pub(crate) fn attend(attention: &mut Attention<'_>) {
-    let Attention { query, pages, positions, scale, scores, output } = attention;
-    let (query, pages, positions, scale) = (*query, *pages, *positions, *scale);
-    let padded = positions.next_multiple_of(PAGE_TOKENS);
-    let (scores, _) = scores[..padded].as_chunks_mut::<PAGE_TOKENS>();
-    for ((keys, _), scores) in pages.iter().zip(scores.iter_mut()) {
-        let mut sums = [0.0_f32; PAGE_TOKENS];
-        for (column, element) in keys.as_chunks::<PAGE_TOKENS>().0.iter().zip(query) {
+    let padded = attention.positions.next_multiple_of(PAGE_TOKENS);
+    if attention.scores.len() < HEADS * padded {
+        attention.scores.resize(HEADS * padded, 0.0);
+    }
+    let heads = attention.queries.len() / attention.head_size;
+    for head in (0..heads).step_by(HEADS) {
+        match heads - head {
+            1 => attend_heads::<1>(attention, head, padded),
+            2 => attend_heads::<2>(attention, head, padded),
+            3 => attend_heads::<3>(attention, head, padded),
+            _ => attend_heads::<HEADS>(attention, head, padded),
+        }
+    }
+}
+
+#[inline(always)]
+fn attend_heads<const COUNT: usize>(attention: &mut Attention<'_>, head: usize, padded: usize) {
+    let Attention { queries, head_size, slabs, positions, scale, scores, outputs } = attention;
+    let (head_size, positions, scale) = (*head_size, *positions, *scale);
+    let queries = &queries[head * head_size..][..COUNT * head_size];
+    let outputs = &mut outputs[head * head_size..][..COUNT * head_size];
+    let scores = &mut scores[..COUNT * padded];
+    for page in 0..padded / PAGE_TOKENS {
+        let sums = page_scores::<COUNT>(queries, head_size, slabs.page(page).0);
+        for (scores, sums) in scores.chunks_exact_mut(padded).zip(&sums) {
+            let scores = &mut scores[page * PAGE_TOKENS..][..PAGE_TOKENS];
+            for (score, sum) in scores.iter_mut().zip(sums) {
+                *score = sum * scale;
+            }
+        }
+    }
+    let mut inverses = [0.0_f32; COUNT];
+    for (inverse, scores) in inverses.iter_mut().zip(scores.chunks_exact_mut(padded)) {
+        *inverse = 1.0 / softmax(scores, positions);
+    }
+    let mut at = 0;
+    while head_size - at >= ELEMENTS {
+        let sums = weighted::<COUNT, ELEMENTS>(scores, positions, slabs, head_size, at);
+        write(outputs, head_size, at, &sums, &inverses);
+        at += ELEMENTS;
+    }
+    while at < head_size {
+        // Heads are even, not always multiples of more.
+        let sums = weighted::<COUNT, 2>(scores, positions, slabs, head_size, at);
+        write(outputs, head_size, at, &sums, &inverses);
+        at += 2;
+    }
+}
+
+#[inline(always)]
+fn write<const COUNT: usize, const WIDTH: usize>(
+    outputs: &mut [f32],
+    head_size: usize,
+    at: usize,
+    sums: &[[f32; WIDTH]; COUNT],
+    inverses: &[f32; COUNT],
+) {
+    for (outputs, (sums, inverse)) in outputs.chunks_exact_mut(head_size).zip(sums.iter().zip(inverses)) {
+        for (output, sum) in outputs[at..].iter_mut().zip(sums) {
+            *output = sum * inverse;
+        }
+    }
+}
+
+/// Products of queries with the keys of one page.
+#[inline(always)]
+fn page_scores<const COUNT: usize>(queries: &[f32], head_size: usize, keys: &[f32]) -> [[f32; PAGE_TOKENS]; COUNT] {
+    let mut sums = [[0.0_f32; PAGE_TOKENS]; COUNT];
+    let mut rows = queries.chunks_exact(head_size);
+    let queries: [&[f32]; COUNT] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+    for (element, column) in keys.as_chunks::<PAGE_TOKENS>().0.iter().enumerate() {
+        for head in 0..COUNT {
+            let query = queries[head].get(element).copied().unwrap_or_default();
             for slot in 0..PAGE_TOKENS {
-                sums[slot] += element * column[slot];
-            }
-        }
-        *scores = sums.map(|sum| sum * scale);
-    }
-    let total = softmax(scores.as_flattened_mut(), positions);
-    output.fill(0.0);
-    // What lies past `positions` may be left over from a truncated sequence and must not be touched.
-    for (page, ((_, values), scores)) in pages.iter().zip(scores.iter()).enumerate() {
-        let rows = values.chunks_exact(output.len()).take(positions - page * PAGE_TOKENS);
-        for (row, weight) in rows.zip(scores) {
-            for (output, value) in output.iter_mut().zip(row) {
-                *output += weight * value;
+                sums[head][slot] += query * column[slot];
             }
         }
     }
-    let inverse = 1.0 / total;
-    output.iter_mut().for_each(|value| *value *= inverse);
+    sums
+}
+
+/// Sums of `WIDTH` elements of the values from `at` on, weighted for each head by its scores. What lies past
+/// `positions` may be left over from a truncated sequence and is not touched.
+#[inline(always)]
+fn weighted<const COUNT: usize, const WIDTH: usize>(
+    scores: &[f32],
+    positions: usize,
+    slabs: &Slabs<'_>,
+    head_size: usize,
+    at: usize,
+) -> [[f32; WIDTH]; COUNT] {
+    let mut sums = [[0.0_f32; WIDTH]; COUNT];
+    let padded = scores.len() / COUNT;
+    for page in 0..padded / PAGE_TOKENS {
+        let start = page * PAGE_TOKENS;
+        let mut weights = [[0.0_f32; PAGE_TOKENS]; COUNT];
+        for (weights, scores) in weights.iter_mut().zip(scores.chunks_exact(padded)) {
+            weights.copy_from_slice(&scores[start..start + PAGE_TOKENS]);
+        }
+        let rows = slabs.page(page).1.chunks_exact(head_size).take((positions - start).min(PAGE_TOKENS));
+        for (slot, row) in rows.enumerate() {
+            // Written so that no check can fail in here: sums then stay in registers.
+            let Some(row) = row.get(at..).and_then(|row| row.first_chunk::<WIDTH>()) else { break };
+            for head in 0..COUNT {
+                let weight = weights[head][slot % PAGE_TOKENS];
+                for element in 0..WIDTH {
+                    sums[head][element] += weight * row[element];
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// e^(score − largest) of the first `positions` scores, 0 for the padding after them; returns the sum.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::portable::{self, Attention};
 use super::{BLOCK, BLOCK_BYTES, Kernel, QuantisedRows};
-use crate::cache::PAGE_TOKENS;
+use crate::cache::{CacheShape, KvCache};
 use crate::half;
 use crate::threads::Columns;
 
@@ -82,21 +82,29 @@ proptest! {
     #[test]
     fn attention_and_gates_are_equal_bit_for_bit(
         positions in 1_usize..100,
-        values in proptest::collection::vec(-3.0_f32..3.0, 2 * 128 * 8 + 8),
+        (head_size, heads) in (prop_oneof![Just(8_usize), Just(34), Just(64)], 1_usize..8),
+        values in proptest::collection::vec(-3.0_f32..3.0, 1_000),
     ) {
-        let (query, slabs) = values.split_at(8);
-        let slab = 8 * PAGE_TOKENS;
-        let pages: Vec<(&[f32], &[f32])> = slabs.chunks_exact(2 * slab).map(|page| page.split_at(slab)).collect();
+        let shape = CacheShape { layers: 1, heads: 1, head_size, context: 128 };
+        let mut cache = KvCache::new(shape);
+        cache.reserve(128).unwrap();
+        let value = |position: usize, at: usize| values[(position * 101 + at * 7) % values.len()];
+        for position in 0..128 {
+            let row = |offset: usize| (0..head_size).map(|at| value(position, at + offset)).collect::<Vec<_>>();
+            cache.store(0, position, &row(0), &row(500));
+        }
+        let queries = &values[..head_size * heads];
         let attend = |kernel: Kernel| {
-            let (mut scores, mut output) = (vec![0.0; 128], vec![0.0; 8]);
+            let mut outputs = vec![0.0; queries.len()];
             kernel.attend(&mut Attention {
-                query, pages: &pages, positions, scale: 0.35, scores: &mut scores, output: &mut output,
+                queries, head_size, slabs: cache.slabs(0, 0), positions, scale: 0.1, scores: &mut Vec::new(),
+                outputs: &mut outputs,
             });
-            output
+            outputs
         };
         let gate = |kernel: Kernel| {
-            let mut gates = slabs[..333].to_vec();
-            kernel.gate(&mut gates, &slabs[333..666]);
+            let mut gates = values[..333].to_vec();
+            kernel.gate(&mut gates, &values[333..666]);
             gates
         };
         let (attended, gated) = (attend(Kernel::Portable), gate(Kernel::Portable));
@@ -104,17 +112,17 @@ proptest! {
             prop_assert_eq!(bits(&attend(kernel)), bits(&attended), "{:?}", kernel);
             prop_assert_eq!(bits(&gate(kernel)), bits(&gated), "{:?}", kernel);
         }
-        // Plain softmax attention in double precision.
-        let key = |position: usize, at: usize| pages[position / PAGE_TOKENS].0[at * PAGE_TOKENS + position % PAGE_TOKENS];
-        let scores: Vec<f64> = (0..positions)
-            .map(|position| (0..8).map(|at| f64::from(query[at] * key(position, at))).sum::<f64>() * 0.35)
-            .map(f64::exp)
-            .collect();
-        let total: f64 = scores.iter().sum();
-        for (at, attended) in attended.iter().enumerate() {
-            let value = |position: usize| f64::from(pages[position / PAGE_TOKENS].1[position % PAGE_TOKENS * 8 + at]);
-            let exact: f64 = (0..positions).map(|position| scores[position] * value(position)).sum::<f64>() / total;
-            prop_assert!((f64::from(*attended) - exact).abs() < 1e-4);
+        for head in 0..heads {
+            let query = &queries[head * head_size..][..head_size];
+            // Plain softmax attention in double precision.
+            let score = |position: usize| (0..head_size).map(|at| f64::from(query[at] * value(position, at))).sum::<f64>();
+            let scores: Vec<f64> = (0..positions).map(|position| (score(position) * 0.1).exp()).collect();
+            let total: f64 = scores.iter().sum();
+            for at in 0..head_size {
+                let exact: f64 = (0..positions).map(|position| scores[position] * f64::from(value(position, at + 500))).sum();
+                let attended = f64::from(attended[head * head_size + at]);
+                prop_assert!((attended - exact / total).abs() < 1e-3, "{attended} {}", exact / total);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use obsidian_types::limits::MAX_ENGINE_THREADS;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ pub(crate) struct HubFile {
     pub(crate) data_dir: PathBuf,
     /// The target model: a GGUF file; the shipped one if absent.
     pub(crate) target_model: Option<PathBuf>,
+    /// Threads that compute the model; all processors but one if absent. The answers do not depend on it.
+    pub(crate) threads: Option<usize>,
     /// Memory for keys and values of all sessions, MiB.
     #[serde(default = "default_kv_budget_mib")]
     pub(crate) kv_budget_mib: u64,
@@ -39,6 +42,9 @@ impl RoleFile for HubFile {
         let mut problems = Vec::new();
         if self.kv_budget_mib == 0 {
             problems.push("kv_budget_mib = 0 leaves no memory for any session: set at least 16".to_owned());
+        }
+        if self.threads.is_some_and(|threads| !(1..=MAX_ENGINE_THREADS).contains(&threads)) {
+            problems.push(format!("threads: set 1 to {MAX_ENGINE_THREADS}, or leave it out"));
         }
         if self.listen.ip().is_unspecified() && self.names.is_empty() {
             problems.push(format!(

@@ -114,6 +114,7 @@ async fn planted_secrets_reach_neither_hub_nor_logs_nor_metrics_nor_disk() {
     let authority = folder.path().join("authority");
     let identity = DevelopmentCa::create_or_open(&authority).unwrap().issue("hub").unwrap();
     let config = HubConfig {
+        threads: 1,
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: ServerTls::new(&identity).unwrap(),
         model_path: target.clone(),
