@@ -158,3 +158,11 @@ pub const MAX_PROXY_HOPS: usize = 16;
 pub const MAX_KEYS_FILE_BYTES: u64 = 4 << 20;
 /// Longest time a refused client is told to wait, seconds.
 pub const MAX_RETRY_AFTER_SECONDS: u32 = 60;
+/// Finished spans waiting to be sent to a collector; the next are dropped and counted.
+pub const MAX_TELEMETRY_QUEUE: usize = 4_096;
+/// Spans sent to a collector at once.
+pub const MAX_TELEMETRY_BATCH: usize = 512;
+/// Longest answer of a collector, bytes.
+pub const MAX_TELEMETRY_ANSWER_BYTES: usize = 64 << 10;
+/// How long one export to a collector may take, milliseconds.
+pub const TELEMETRY_EXPORT_MS: u64 = 10_000;

@@ -67,6 +67,7 @@ pub mod models;
 pub mod prefix;
 pub mod proto;
 pub mod server;
+pub mod telemetry;
 pub mod tls;
 pub mod version;
 pub mod wan;
