@@ -1,3 +1,5 @@
-//! llama.cpp as a peer: the same models through it, on one thread of the CPU with an F32 cache.
+//! Compares `obsidian-model` with llama.cpp: the same models through both, token by token and logit by logit.
 
+pub mod cases;
+pub mod compare;
 pub mod peer;

@@ -20,6 +20,9 @@ const MERGES: [(&str, &str); 8] =
     [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("Ġ", "w"), ("Ġw", "o"), ("i", "n"), ("Ġ", "Ġ")];
 const CONTROLS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
+/// How far the likely successor of a token is from it, in ids.
+const SUCCESSOR: usize = 101;
+
 /// How a synthetic model stretches its rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stretch {
@@ -63,6 +66,13 @@ pub struct Synthetic {
     pub stretch: Stretch,
     /// Whether norms have random weights; ones otherwise.
     pub varied_norms: bool,
+    /// Factor on the matrices that add to the hidden state: with less than 1 a layer changes it little, as in
+    /// trained models.
+    pub residual_scale: f32,
+    /// Whether the rows of an untied output matrix are the embeddings of other tokens, so that every token has
+    /// a likely successor. Otherwise the best token of a random model is hardly better than the second-best,
+    /// which trained models' is.
+    pub successors: bool,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
     /// Seed of the weights.
@@ -85,6 +95,8 @@ impl Default for Synthetic {
             finer_kind: None,
             stretch: Stretch::None,
             varied_norms: false,
+            residual_scale: 1.0,
+            successors: false,
             tied: true,
             seed: 1,
         }
@@ -149,7 +161,14 @@ impl Synthetic {
             tensors.factors(head / 2);
         }
         if !self.tied {
-            tensors.matrix("output", width, vocabulary, finer);
+            if self.successors {
+                // The embedding was the first to take random numbers: here they are again, in another order of rows.
+                let random = std::mem::replace(&mut tensors.random, ChaCha8Rng::seed_from_u64(self.seed));
+                tensors.rotated_matrix("output", width, vocabulary, finer);
+                tensors.random = random;
+            } else {
+                tensors.matrix("output", width, vocabulary, finer);
+            }
         }
         for layer in 0..self.layers {
             let name = |tensor: &str| format!("blk.{layer}.{tensor}");
@@ -169,11 +188,11 @@ impl Synthetic {
                     tensors.norm(&name("attn_k_norm.weight"), head);
                 }
             }
-            tensors.matrix(&name("attn_output"), queries, width, kind);
+            tensors.scaled_matrix(&name("attn_output"), queries, width, kind, self.residual_scale);
             tensors.norm(&name("ffn_norm.weight"), width);
             tensors.matrix(&name("ffn_gate"), width, feed, kind);
             tensors.matrix(&name("ffn_up"), width, feed, kind);
-            tensors.matrix(&name("ffn_down"), feed, width, finer);
+            tensors.scaled_matrix(&name("ffn_down"), feed, width, finer, self.residual_scale);
         }
     }
 }
@@ -193,13 +212,28 @@ impl Tensors<'_> {
 
     /// A matrix whose weights have a scale that suits rows of `columns`.
     fn matrix(&mut self, name: &str, columns: u64, rows: u64, kind: TensorKind) {
-        let scale = 3.0 / (columns as f32).sqrt();
-        let mut bytes = Vec::new();
-        for _ in 0..rows {
-            let row: Vec<f32> = (0..columns).map(|_| self.uniform() * scale).collect();
-            bytes.extend(quantise(kind, &row));
-        }
+        self.scaled_matrix(name, columns, rows, kind, 1.0);
+    }
+
+    fn scaled_matrix(&mut self, name: &str, columns: u64, rows: u64, kind: TensorKind, scale: f32) {
+        let bytes = self.rows(columns, rows, kind, scale).concat();
         self.writer.tensor(&format!("{name}.weight"), &[columns, rows], kind, &bytes);
+    }
+
+    /// A matrix whose rows begin in the middle: row 0 is written where row `SUCCESSOR` belongs.
+    fn rotated_matrix(&mut self, name: &str, columns: u64, rows: u64, kind: TensorKind) {
+        let mut encoded = self.rows(columns, rows, kind, 1.0);
+        encoded.rotate_right(SUCCESSOR.min(rows as usize));
+        self.writer.tensor(&format!("{name}.weight"), &[columns, rows], kind, &encoded.concat());
+    }
+
+    fn rows(&mut self, columns: u64, rows: u64, kind: TensorKind, scale: f32) -> Vec<Vec<u8>> {
+        let scale = 3.0 / (columns as f32).sqrt() * scale;
+        let mut row = |_| {
+            let floats: Vec<f32> = (0..columns).map(|_| self.uniform() * scale).collect();
+            quantise(kind, &floats)
+        };
+        (0..rows).map(&mut row).collect()
     }
 
     fn norm(&mut self, name: &str, length: u64) {
