@@ -6,6 +6,7 @@ use obsidian_shield::MaskError;
 use obsidian_types::TokenId;
 use thiserror::Error;
 
+use crate::capability::Need;
 use crate::openai::error::ApiError;
 use crate::sanitise::SanitiseError;
 
@@ -26,6 +27,8 @@ pub(crate) enum Fault {
     UnknownToken { id: TokenId, vocabulary_size: u32 },
     #[error("'logprobs' cannot be told for the model 'hub', which sends no probabilities: ask for 'edge' or 'auto'")]
     LogprobsAtHub,
+    #[error("'{}' needs an upstream, and this request cannot go to one: {}", .0.param, .0.why)]
+    NeedsUpstream(Need),
     #[error(transparent)]
     Mask(#[from] MaskError),
     #[error("the privacy shield cannot serve this request, so it was not processed")]
@@ -73,6 +76,7 @@ impl Fault {
             Self::Residency => ApiError::invalid("obsidian.residency", "residency_conflict", message),
             Self::UnknownToken { .. } => ApiError::invalid("logit_bias", "invalid_value", message),
             Self::LogprobsAtHub => ApiError::invalid("logprobs", "unsupported_parameter", message),
+            Self::NeedsUpstream(need) => ApiError::invalid(need.param, "unsupported_parameter", message),
             Self::Mask(_) => ApiError::invalid("messages", "shield_limit_exceeded", message),
             Self::Shield => ApiError::unavailable("shield_unavailable", message),
             Self::Route(RouteError::NoTier { .. }) => ApiError::unavailable("no_tier_available", message),

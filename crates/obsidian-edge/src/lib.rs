@@ -10,6 +10,7 @@
 mod account;
 mod admission;
 mod answer;
+mod capability;
 mod config;
 mod edge;
 mod fault;

@@ -99,3 +99,33 @@ pub(crate) struct Outcome {
     /// Microseconds per stage.
     pub(crate) stages: StageTimes,
 }
+
+impl Outcome {
+    /// This one and that of another prompt in the same request: counts add up, times are the longer ones.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.degraded |= other.degraded;
+        let (own, more) = (&mut self.usage, &other.usage);
+        for (sum, add) in [
+            (&mut own.prompt_tokens, more.prompt_tokens),
+            (&mut own.completion_tokens, more.completion_tokens),
+            (&mut own.accepted_prediction_tokens, more.accepted_prediction_tokens),
+            (&mut own.rejected_prediction_tokens, more.rejected_prediction_tokens),
+        ] {
+            *sum = sum.saturating_add(add);
+        }
+        self.wan_bytes_up += other.wan_bytes_up;
+        self.wan_bytes_down += other.wan_bytes_down;
+        let (own, more) = (&mut self.stages, &other.stages);
+        for (longest, other) in [
+            (&mut own.sanitise, more.sanitise),
+            (&mut own.mask, more.mask),
+            (&mut own.route, more.route),
+            (&mut own.render, more.render),
+            (&mut own.first_token, more.first_token),
+            (&mut own.total, more.total),
+        ] {
+            *longest = (*longest).max(other);
+        }
+        self
+    }
+}

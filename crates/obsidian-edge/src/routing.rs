@@ -9,6 +9,7 @@ use obsidian_shield::Prompt;
 use obsidian_types::{ChatRequest, PromptText, Role, Tier};
 
 use crate::account::Account;
+use crate::capability;
 use crate::fault::Fault;
 use crate::pop::{AUTO, CORE, EDGE, HUB, HubView, Pop};
 use crate::shielding::{Shielded, fault_kind};
@@ -48,6 +49,9 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
         _ if has_hub && is_target() => Some(Tier::Hub),
         _ => return Err(Fault::ModelNotFound(name.to_owned())),
     };
+    if let Some(need) = capability::need_of(request) {
+        return Err(Fault::NeedsUpstream(need));
+    }
     check_bias(pop, request)?;
     if request.logprobs.is_some() && asked == Some(Tier::Hub) {
         return Err(Fault::LogprobsAtHub);

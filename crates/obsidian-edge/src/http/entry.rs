@@ -54,17 +54,18 @@ impl Seat {
 }
 
 impl Entered {
-    /// Waits for a place in the queue.
-    pub(super) async fn seat(self, pop: &Pop, request: &ChatRequest) -> Result<Seat, ApiError> {
+    /// Waits for a place in the queue; each answer to be made counts as one.
+    pub(super) async fn seat(self, pop: &Pop, requests: &[ChatRequest]) -> Result<Seat, ApiError> {
         let Self { body, arrival, charge, .. } = self;
-        if let Some(most) = pop.limits().answer_tokens.filter(|most| request.max_tokens > *most) {
+        let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or_default();
+        if let Some(most) = pop.limits().answer_tokens.filter(|most| longest > *most) {
             let message = format!("Invalid 'max_tokens': this server's answers have at most {most} tokens.");
             return Err(ApiError::invalid("max_tokens", "integer_above_max_value", message));
         }
         // A byte in four is a token or less in most text; templates and tools add to it. Only proportions matter.
         let prompt = body.len() as u64 / 4;
-        let choices = request.choices.max(1);
-        let tokens = prompt + u64::from(request.max_tokens) * u64::from(choices);
+        let choices = requests.iter().map(|request| request.choices).sum::<u32>().max(1);
+        let tokens = prompt + u64::from(longest) * u64::from(choices);
         let cost = Cost { places: choices as usize, tokens };
         // Parsed by now; what waits is the request, not its JSON.
         drop(body);

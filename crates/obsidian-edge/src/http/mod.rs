@@ -1,11 +1,12 @@
 //! The POP's HTTP surface: routes, headers, connections. Knows OpenAI's shapes only through [`crate::openai`].
 
 mod body;
-mod chat;
 mod entry;
+mod generate;
 mod health;
 mod host;
 mod models;
+mod running;
 pub(crate) mod server;
 
 use std::sync::Arc;
@@ -34,7 +35,9 @@ const X_OPENAI_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes.
 pub(crate) fn routes(pop: Arc<Pop>) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/chat/completions", post(generate::chat_completions))
+        .route("/v1/completions", post(generate::text_completions))
+        .route("/v1/responses", post(generate::create_response))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::one))
         .route("/healthz", get(health::alive))

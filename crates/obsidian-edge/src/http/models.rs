@@ -8,12 +8,12 @@ use http::{HeaderMap, StatusCode};
 
 use super::{authenticate, error, json};
 use crate::openai::error::ApiError;
-use crate::openai::response;
+use crate::openai::models;
 use crate::pop::Pop;
 
 pub(super) async fn list(State(pop): State<Arc<Pop>>, headers: HeaderMap) -> Response {
     match authenticate(&pop, &headers) {
-        Ok(_) => json(&pop, StatusCode::OK, &response::model_list(&pop.model_names(), pop.started)),
+        Ok(_) => json(&pop, StatusCode::OK, &models::list(&pop.model_names(), pop.started)),
         Err(refusal) => error(&pop, &refusal),
     }
 }
@@ -23,7 +23,7 @@ pub(super) async fn one(State(pop): State<Arc<Pop>>, Path(id): Path<String>, hea
         return error(&pop, &refusal);
     }
     if pop.model_names().contains(&id) {
-        return json(&pop, StatusCode::OK, &response::model(&id, pop.started));
+        return json(&pop, StatusCode::OK, &models::model(&id, pop.started));
     }
     error(&pop, &ApiError::model_not_found(&id))
 }

@@ -47,9 +47,9 @@ impl ApiError {
         Self { status, ..Self::invalid("", code, message) }
     }
 
-    /// A field OpenAI knows and this release does not.
-    pub(crate) fn unsupported(param: &str) -> Self {
-        let message = format!("Unsupported parameter: '{param}' is not supported by this server.");
+    /// A field, or a value of it, that OpenAI knows and this release does not; `why` is part of a sentence.
+    pub(crate) fn unsupported(param: &str, why: &str) -> Self {
+        let message = format!("Unsupported parameter: '{param}' is not supported by this server: {why}.");
         Self::invalid(param, "unsupported_parameter", message)
     }
 

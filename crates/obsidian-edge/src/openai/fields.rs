@@ -2,9 +2,56 @@
 //!
 //! `null` counts as absent, as it does at OpenAI. Values never appear in an error, only their types.
 
+use obsidian_types::PromptText;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+
+/// One field of an object, and where it stands.
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) stand: Stand,
+}
+
+/// Whether a field is supported.
+pub(crate) enum Stand {
+    /// It is; what of it, in the words of the published page.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read where the published page is printed and checked"))]
+    Supported(&'static str),
+    /// It is not.
+    Refused {
+        /// Why, as part of a sentence.
+        why: &'static str,
+        /// Values that mean the same as leaving it out, as the published page shows them.
+        shown: &'static str,
+        passes: fn(&Value) -> bool,
+    },
+}
+
+/// A supported field.
+pub(crate) const fn supported(name: &'static str, note: &'static str) -> Field {
+    Field { name, stand: Stand::Supported(note) }
+}
+
+/// A field that never passes.
+pub(crate) const fn refused(name: &'static str, why: &'static str) -> Field {
+    Field { name, stand: Stand::Refused { why, shown: "", passes: |_| false } }
+}
+
+/// A field that passes at the values that change nothing.
+pub(crate) const fn only(
+    name: &'static str,
+    shown: &'static str,
+    passes: fn(&Value) -> bool,
+    why: &'static str,
+) -> Field {
+    Field { name, stand: Stand::Refused { why, shown, passes } }
+}
+
+/// A passing value for [`only`].
+pub(crate) fn is_false(value: &Value) -> bool {
+    value == &Value::Bool(false)
+}
 
 /// The fields of one object that have not been read yet.
 pub(crate) struct Fields {
@@ -29,6 +76,48 @@ impl Fields {
     /// Takes a field out; `null` counts as absent.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Takes every refused field of `table` out, or refuses the request.
+    pub(crate) fn refuse(&mut self, table: &[Field]) -> Result<(), ApiError> {
+        for field in table {
+            if let Stand::Refused { why, shown, passes } = &field.stand
+                && let Some(value) = self.take(field.name)
+                && !passes(&value)
+            {
+                let path = self.path_of(field.name);
+                return Err(match *shown {
+                    "" => ApiError::unsupported(&path, why),
+                    _ => ApiError::unsupported(&path, &format!("{why} (it passes at {shown})")),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a string that must be there.
+    pub(crate) fn required_string(&mut self, name: &str) -> Result<String, ApiError> {
+        self.string(name)?.ok_or_else(|| ApiError::missing(&self.path_of(name)))
+    }
+
+    /// Takes a string of at most `limit` bytes.
+    pub(crate) fn short_text(&mut self, name: &str, limit: usize) -> Result<Option<PromptText>, ApiError> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        within_bytes(&self.path_of(name), &text, limit)?;
+        Ok(Some(PromptText::from(text)))
+    }
+
+    /// Takes an array of 1 to `most` items, which `read` reads; None if it is absent.
+    pub(crate) fn array<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        read: impl FnMut((String, Value)) -> Result<T, ApiError>,
+    ) -> Result<Option<Vec<T>>, ApiError> {
+        let path = self.path_of(name);
+        self.take(name).map(|value| items(&path, value, 1, most)?.map(read).collect()).transpose()
     }
 
     /// Takes a string.
@@ -112,6 +201,51 @@ impl Fields {
             Some(name) => Err(ApiError::unknown(&self.path_of(name))),
         }
     }
+}
+
+/// The items of an array, each with its path.
+pub(crate) fn items(
+    path: &str,
+    value: Value,
+    least: usize,
+    most: usize,
+) -> Result<impl Iterator<Item = (String, Value)>, ApiError> {
+    let items = match value {
+        Value::Array(items) => items,
+        other => return Err(wrong_type(path, "an array", &other)),
+    };
+    if items.len() < least {
+        let message = format!(
+            "Invalid '{path}': empty array. Expected an array with minimum length {least}, but got an empty array instead."
+        );
+        return Err(ApiError::invalid(path, "empty_array", message));
+    }
+    if items.len() > most {
+        let message = format!(
+            "Invalid '{path}': array too long. Expected an array with maximum length {most}, but got an array with length {} instead.",
+            items.len()
+        );
+        return Err(ApiError::invalid(path, "array_above_max_length", message));
+    }
+    let path = path.to_owned();
+    Ok(items.into_iter().enumerate().map(move |(index, item)| (format!("{path}[{index}]"), item)))
+}
+
+/// Refuses text of more than `limit` bytes.
+pub(crate) fn within_bytes(path: &str, text: &str, limit: usize) -> Result<(), ApiError> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "Invalid '{path}': string too long. Expected a string with maximum length {limit} bytes, but got one with {} bytes instead.",
+        text.len()
+    );
+    Err(ApiError::invalid(path, "string_above_max_length", message))
+}
+
+/// The error for a value outside a fixed set.
+pub(crate) fn wrong_value(path: &str, supported: &str) -> ApiError {
+    ApiError::invalid(path, "invalid_value", format!("Invalid value for '{path}'. Supported values are: {supported}."))
 }
 
 fn above_maximum(path: &str, high: i64) -> ApiError {

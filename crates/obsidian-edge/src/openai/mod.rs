@@ -1,15 +1,21 @@
-//! OpenAI's chat completions API: request shapes, response shapes, SSE frames and errors.
+//! OpenAI's API: request shapes, answer shapes, SSE frames and errors, one folder per endpoint.
 //!
-//! Nothing past this module knows these shapes: [`parse::chat`] turns a body into [`parse::ParsedChat`],
-//! [`response`] and [`sse`] turn what the pipeline tells into bytes. Pure: no I/O, no clock, no randomness.
+//! Nothing past this module knows these shapes: each endpoint's `parse` turns a body into a [`request::Parsed`], and
+//! its [`shape::Shape`] turns what the pipeline tells into bytes. Pure: no I/O, no clock, no randomness. Which field
+//! is supported and which is refused, and why, is said once, in each endpoint's tables of [`fields::Field`]; the
+//! published page is printed from them ([`surface`]).
 
+pub(crate) mod chat;
+pub(crate) mod completions;
 pub(crate) mod error;
 pub(crate) mod fields;
-pub(crate) mod message;
-pub(crate) mod parse;
-pub(crate) mod refusal;
-pub(crate) mod response;
+pub(crate) mod models;
+pub(crate) mod options;
+pub(crate) mod request;
+pub(crate) mod responses;
 pub(crate) mod sampling;
+pub(crate) mod shape;
 pub(crate) mod sse;
 #[cfg(test)]
-mod tests;
+mod surface;
+pub(crate) mod tools;

@@ -15,6 +15,16 @@ pub(crate) struct ParsedSampling {
 }
 
 impl ParsedSampling {
+    /// `temperature`.
+    pub(crate) fn temperature(&self) -> f32 {
+        self.sampling.temperature
+    }
+
+    /// `top_p`.
+    pub(crate) fn top_p(&self) -> f32 {
+        self.sampling.top_p
+    }
+
     /// The sampling, with `seed` if the client named none.
     pub(crate) fn or_seed(self, seed: u64) -> Sampling {
         Sampling { seed: self.seed.unwrap_or(seed), ..self.sampling }
@@ -23,19 +33,26 @@ impl ParsedSampling {
 
 /// Takes the fields.
 pub(crate) fn take(fields: &mut Fields) -> Result<ParsedSampling, ApiError> {
-    let defaults = Sampling::default();
-    let mut decimal = |name: &str, low: f32, high: f32, absent: f32| {
-        let value = fields.decimal(name, f64::from(low), f64::from(high))?;
-        Ok::<f32, ApiError>(value.map_or(absent, |value| value as f32))
-    };
-    let temperature = decimal("temperature", 0.0, MAX_TEMPERATURE, defaults.temperature)?;
-    let top_p = decimal("top_p", 0.0, 1.0, defaults.top_p)?;
-    let frequency_penalty = decimal("frequency_penalty", -MAX_PENALTY, MAX_PENALTY, 0.0)?;
-    let presence_penalty = decimal("presence_penalty", -MAX_PENALTY, MAX_PENALTY, 0.0)?;
+    let ParsedSampling { sampling, .. } = take_plain(fields)?;
+    let frequency_penalty = decimal(fields, "frequency_penalty", -MAX_PENALTY, MAX_PENALTY, 0.0)?;
+    let presence_penalty = decimal(fields, "presence_penalty", -MAX_PENALTY, MAX_PENALTY, 0.0)?;
     let seed = fields.integer("seed", i64::MIN, i64::MAX)?.map(i64::cast_unsigned);
     let logit_bias = logit_bias(fields)?.into();
-    let sampling = Sampling { temperature, top_p, frequency_penalty, presence_penalty, logit_bias, ..defaults };
+    let sampling = Sampling { frequency_penalty, presence_penalty, logit_bias, ..sampling };
     Ok(ParsedSampling { sampling, seed })
+}
+
+/// Takes `temperature` and `top_p`, for endpoints that know no more.
+pub(crate) fn take_plain(fields: &mut Fields) -> Result<ParsedSampling, ApiError> {
+    let defaults = Sampling::default();
+    let temperature = decimal(fields, "temperature", 0.0, MAX_TEMPERATURE, defaults.temperature)?;
+    let top_p = decimal(fields, "top_p", 0.0, 1.0, defaults.top_p)?;
+    Ok(ParsedSampling { sampling: Sampling { temperature, top_p, ..defaults }, seed: None })
+}
+
+fn decimal(fields: &mut Fields, name: &str, low: f32, high: f32, absent: f32) -> Result<f32, ApiError> {
+    let value = fields.decimal(name, f64::from(low), f64::from(high))?;
+    Ok(value.map_or(absent, |value| value as f32))
 }
 
 /// Ids ascend. Whether the model has them is checked where the model is known.

@@ -13,7 +13,13 @@ async fn requests_are_refused_in_openai_shape() {
     let pop = Pop::new().start().await;
     let address = pop.local_addr();
     let table = [
-        (with(ask("auto", "hi"), json!({"tools": []})), 400, "unsupported_parameter", json!("tools")),
+        (
+            with(ask("auto", "hi"), json!({"tools": [{"type": "function", "function": {"name": "f"}}]})),
+            400,
+            "unsupported_parameter",
+            json!("tools"),
+        ),
+        (with(ask("auto", "hi"), json!({"store": true})), 400, "unsupported_parameter", json!("store")),
         (with(ask("auto", "hi"), json!({"temprature": 1})), 400, "unknown_parameter", json!("temprature")),
         (ask("gpt-5", "hi"), 404, "model_not_found", Value::Null),
         // This POP has no hub, so there is no model of that name.

@@ -1,16 +1,16 @@
-//! Tables of requests with the exact errors, and the exact bodies of answers.
+//! Tables of requests with the exact errors.
 
-use obsidian_types::{FinishReason, Residency, Role, Sampling, Speculation, StageTimes, Tier, Usage};
+pub(crate) mod answers;
+
+use obsidian_types::{Residency, Role, Sampling, Speculation, ToolChoice};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::parse::{self, Delivery, ParsedChat};
-use super::response::{self, Chunks, Identity};
-use super::{refusal, sse};
-use crate::outcome::{Outcome, Start};
+use super::super::error::ApiError;
+use super::super::request::{Delivery, Parsed};
 
-fn parse(body: &Value) -> Result<ParsedChat, super::error::ApiError> {
-    parse::chat(body.to_string().as_bytes())
+fn parse(body: &Value) -> Result<Parsed, ApiError> {
+    super::parse(body.to_string().as_bytes())
 }
 
 /// A minimal request with one more field.
@@ -25,7 +25,7 @@ fn refusal_of(body: &Value) -> (u16, String, Value, Value, String) {
     error_parts(parse(body).expect_err(&format!("{body} is refused")))
 }
 
-fn error_parts(error: super::error::ApiError) -> (u16, String, Value, Value, String) {
+fn error_parts(error: ApiError) -> (u16, String, Value, Value, String) {
     let body = error.body();
     let inner = &body["error"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -45,8 +45,8 @@ fn the_least_request_gets_openai_defaults() {
     assert_eq!(parsed.max_tokens, None);
     assert_eq!(parsed.sampling.or_seed(5), Sampling { seed: 5, ..Sampling::default() });
     assert_eq!(parsed.delivery, Delivery::Whole);
-    assert_eq!(parsed.speculation, Speculation::Auto);
-    assert_eq!(parsed.residency, Residency::Anywhere);
+    assert_eq!(parsed.extension.speculation, Speculation::Auto);
+    assert_eq!(parsed.extension.residency, Residency::Anywhere);
     assert!(parsed.stop.is_empty() && parsed.user.is_none() && parsed.metadata.is_empty());
 }
 
@@ -79,9 +79,9 @@ fn every_supported_field_is_read() {
         "obsidian": {"speculation": "off", "conversation": "c-1", "residency": "region", "provisional": false},
     }))
     .unwrap();
-    let roles: Vec<Role> = parsed.messages.iter().map(|message| message.role).collect();
+    let roles: Vec<Role> = parsed.inputs[0].messages().iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-    assert_eq!(parsed.messages[1].content.expose(), "one\ntwo");
+    assert_eq!(parsed.inputs[0].messages()[1].content.expose(), "one\ntwo");
     assert_eq!(parsed.delivery, Delivery::Stream { include_usage: true });
     assert_eq!(parsed.stop.len(), 2);
     assert_eq!(parsed.max_tokens, Some(12));
@@ -89,49 +89,107 @@ fn every_supported_field_is_read() {
     assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (0.5, 0.9, u64::MAX));
     assert_eq!(parsed.user.unwrap().expose(), "u-1");
     assert_eq!(parsed.metadata.len(), 1);
-    assert_eq!(parsed.speculation, Speculation::Off);
-    assert_eq!(parsed.residency, Residency::Region);
-    assert_eq!(parsed.conversation.unwrap().expose(), "c-1");
+    assert_eq!(parsed.extension.speculation, Speculation::Off);
+    assert_eq!(parsed.extension.residency, Residency::Region);
+    assert_eq!(parsed.extension.conversation.unwrap().expose(), "c-1");
+}
+
+/// A minimal request with a tool `f` and more fields.
+fn with_tools(more: Value) -> Value {
+    let mut body = with("tools", json!([{"type": "function", "function": {"name": "f"}}]));
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
 }
 
 #[test]
-fn what_openai_knows_and_we_do_not_is_refused_by_name() {
-    let values = [
-        ("audio", json!({"voice": "alloy", "format": "wav"})),
-        ("function_call", json!("auto")),
-        ("functions", json!([])),
-        ("logprobs", json!(true)),
-        ("modalities", json!(["text", "audio"])),
-        ("n", json!(2)),
-        ("parallel_tool_calls", json!(true)),
-        ("prediction", json!({"type": "content", "content": "secret"})),
-        ("prompt_cache_key", json!("k")),
-        ("prompt_cache_retention", json!("24h")),
-        ("reasoning_effort", json!("low")),
-        ("response_format", json!({"type": "json_object"})),
-        ("safety_identifier", json!("x")),
-        ("service_tier", json!("flex")),
-        ("store", json!(true)),
-        ("tool_choice", json!("none")),
-        ("tools", json!([])),
-        ("top_logprobs", json!(0)),
-        ("verbosity", json!("low")),
-        ("web_search_options", json!({})),
+fn tools_calls_and_results_are_read() {
+    let mut body = with_tools(json!({
+        "tool_choice": {"type": "function", "function": {"name": "f"}}, "parallel_tool_calls": false, "n": 3,
+        "logprobs": true, "top_logprobs": 5,
+    }));
+    body["tools"][0]["function"]["description"] = json!("does");
+    body["tools"][0]["function"]["parameters"] = json!({"type": "object"});
+    body["tools"][0]["function"]["strict"] = json!(true);
+    body["messages"] = json!([
+        {"role": "user", "content": "x", "name": "bob"},
+        {"role": "assistant", "content": null, "annotations": [], "reasoning_content": "hm", "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        ]},
+        {"role": "tool", "content": [{"type": "text", "text": "42"}], "tool_call_id": "c1"},
+    ]);
+    let parsed = parse(&body).unwrap();
+    let tool = &parsed.tools[0];
+    assert_eq!((tool.name.expose(), tool.strict), ("f", Some(true)));
+    assert_eq!(tool.description.as_ref().unwrap().expose(), "does");
+    assert_eq!(tool.parameters.expose(), "{\"type\":\"object\"}");
+    assert_eq!((parsed.choices, parsed.logprobs, parsed.parallel_tool_calls), (3, Some(5), Some(false)));
+    assert_eq!(parsed.tool_choice, ToolChoice::Function("f".into()));
+    let messages = parsed.inputs[0].messages();
+    assert_eq!(messages[0].name.as_ref().unwrap().expose(), "bob");
+    let call = &messages[1].tool_calls[0];
+    assert_eq!((call.id.expose(), call.name.expose(), call.arguments.expose()), ("c1", "f", "{}"));
+    assert!(messages[1].content.is_empty());
+    assert_eq!((messages[2].role, messages[2].content.expose()), (Role::Tool, "42"));
+    let words = [("auto", ToolChoice::Auto), ("none", ToolChoice::None), ("required", ToolChoice::Required)];
+    for (word, choice) in words {
+        assert_eq!(parse(&with_tools(json!({"tool_choice": word}))).unwrap().tool_choice, choice);
+    }
+    assert_eq!(
+        parse(&with_tools(json!({}))).unwrap().tools[0].parameters.expose(),
+        r#"{"properties":{},"type":"object"}"#
+    );
+}
+
+#[test]
+fn wrong_tools_are_refused_with_their_place() {
+    let function = |function: Value| with("tools", json!([{"type": "function", "function": function}]));
+    let call = |call: Value| with_message(json!({"role": "assistant", "tool_calls": [call]}));
+    let table = [
+        (with("tools", json!([])), "tools", "empty_array"),
+        (with("tools", json!({})), "tools", "invalid_type"),
+        (with("tools", json!([{"type": "function"}])), "tools[0].function", "missing_required_parameter"),
+        (function(json!({})), "tools[0].function.name", "missing_required_parameter"),
+        (function(json!({"name": "a b"})), "tools[0].function.name", "invalid_value"),
+        (function(json!({"name": "x".repeat(65)})), "tools[0].function.name", "invalid_value"),
+        (function(json!({"name": "f", "parameters": []})), "tools[0].function.parameters", "invalid_type"),
+        (function(json!({"name": "f", "extra": 1})), "tools[0].function.extra", "unknown_parameter"),
+        (with("tool_choice", json!("auto")), "tool_choice", "invalid_value"),
+        (with("parallel_tool_calls", json!(true)), "parallel_tool_calls", "invalid_value"),
+        (with_tools(json!({"tool_choice": "all"})), "tool_choice", "invalid_value"),
+        (
+            with_tools(json!({"tool_choice": {"type": "function", "function": {"name": "g"}}})),
+            "tool_choice",
+            "invalid_value",
+        ),
+        (with("n", json!(9)), "n", "integer_above_max_value"),
+        (with("n", json!(0)), "n", "integer_below_min_value"),
+        (with("top_logprobs", json!(1)), "top_logprobs", "invalid_value"),
+        (
+            call(json!({"id": "1", "type": "function"})),
+            "messages[0].tool_calls[0].function",
+            "missing_required_parameter",
+        ),
+        (
+            with_message(json!({"role": "tool", "content": "x", "tool_call_id": "1"})),
+            "messages[0].tool_call_id",
+            "invalid_value",
+        ),
+        (
+            with_message(json!({"role": "tool", "content": "x"})),
+            "messages[0].tool_call_id",
+            "missing_required_parameter",
+        ),
+        (
+            with_message(json!({"role": "user", "content": "x", "tool_calls": []})),
+            "messages[0].tool_calls",
+            "unknown_parameter",
+        ),
     ];
-    let tested: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
-    let listed: Vec<&str> = refusal::REQUEST.iter().map(|entry| entry.name).collect();
-    assert_eq!(tested, listed, "every refusal has its line here");
-    for (name, value) in values {
-        assert_eq!(
-            refusal_of(&with(name, value)),
-            (
-                400,
-                "invalid_request_error".to_owned(),
-                json!(name),
-                json!("unsupported_parameter"),
-                format!("Unsupported parameter: '{name}' is not supported by this server."),
-            )
-        );
+    for (body, param, code) in table {
+        let (status, _, found, was, _) = refusal_of(&body);
+        assert_eq!((status, found, was), (400, json!(param), json!(code)), "{body}");
     }
 }
 
@@ -144,9 +202,13 @@ fn with_message(message: Value) -> Value {
 fn nested_refusals_name_their_path() {
     let parts = |part: Value| with_message(json!({"role": "user", "content": [part]}));
     let table = [
-        (with_message(json!({"role": "user", "content": "x", "name": "bob"})), "messages[0].name"),
-        (with_message(json!({"role": "tool", "content": "x", "tool_call_id": "1"})), "messages[0].role"),
-        (with_message(json!({"role": "assistant", "content": "x", "tool_calls": []})), "messages[0].tool_calls"),
+        (with_message(json!({"role": "function", "content": "x", "name": "f"})), "messages[0].role"),
+        (with_message(json!({"role": "assistant", "content": "x", "refusal": "no"})), "messages[0].refusal"),
+        (with_message(json!({"role": "assistant", "content": "x", "audio": {}})), "messages[0].audio"),
+        (with_message(json!({"role": "assistant", "function_call": {}})), "messages[0].function_call"),
+        (with_message(json!({"role": "assistant", "content": "x", "annotations": [1]})), "messages[0].annotations"),
+        (with("tools", json!([{"type": "custom", "custom": {"name": "f"}}])), "tools[0].type"),
+        (with_tools(json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice.type"),
         (parts(json!({"type": "image_url", "image_url": {"url": "data:"}})), "messages[0].content[0].type"),
         (with("obsidian", json!({"speculation": "pipelined"})), "obsidian.speculation"),
         (with("obsidian", json!({"provisional": true})), "obsidian.provisional"),
@@ -273,7 +335,7 @@ fn wrong_shapes_get_openai_messages() {
             with_message(json!({"role": "king", "content": "x"})),
             "messages[0].role",
             "invalid_value",
-            "Invalid value for 'messages[0].role'. Supported values are: 'system', 'developer', 'user' and 'assistant'.",
+            "Invalid value for 'messages[0].role'. Supported values are: 'system', 'developer', 'user', 'assistant' and 'tool'.",
         ),
         (
             with_message(json!({"role": "user"})),
@@ -310,7 +372,7 @@ fn wrong_shapes_get_openai_messages() {
 
 #[test]
 fn broken_bodies_get_their_position() {
-    let error = |body: &[u8]| error_parts(parse::chat(body).unwrap_err());
+    let error = |body: &[u8]| error_parts(super::parse(body).unwrap_err());
     let (status, _, param, code, message) = error(b"{\"model\": \"auto\",\n  oops}");
     assert_eq!((status, param, code), (400, Value::Null, json!("invalid_json")));
     assert_eq!(message, "We could not parse the JSON body of your request: it goes wrong at line 2, column 3.");
@@ -332,101 +394,6 @@ fn a_long_name_is_cut_in_errors() {
     let name = "é".repeat(1000);
     let (_, _, param, _, message) = refusal_of(&with(&name, json!(1)));
     assert!(param.as_str().unwrap().len() < 200 && message.len() < 300);
-}
-
-fn outcome() -> Outcome {
-    Outcome {
-        route: Tier::Hub,
-        reason: "task:extract".to_owned(),
-        degraded: false,
-        usage: Usage {
-            prompt_tokens: 10,
-            completion_tokens: 5,
-            accepted_prediction_tokens: 3,
-            rejected_prediction_tokens: 1,
-        },
-        wan_bytes_up: 100,
-        wan_bytes_down: 50,
-        stages: StageTimes { sanitise: 1, mask: 2, route: 3, render: 4, first_token: 5, total: 6 },
-    }
-}
-
-fn start() -> Start {
-    Start { route: Tier::Hub, reason: "task:extract".to_owned(), model: "target".to_owned() }
-}
-
-fn identity() -> Identity {
-    Identity { id: "chatcmpl-1".to_owned(), created: 7 }
-}
-
-fn extension() -> Value {
-    json!({
-        "route": "hub", "reason": "task:extract", "degraded": false, "accepted": 3, "rejected": 1,
-        "wan_bytes_up": 100, "wan_bytes_down": 50,
-        "stages_us": {"sanitise": 1, "mask": 2, "route": 3, "render": 4, "first_token": 5, "total": 6},
-    })
-}
-
-fn usage() -> Value {
-    json!({
-        "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
-        "completion_tokens_details": {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1},
-    })
-}
-
-#[test]
-fn a_whole_answer_has_openai_shape() {
-    let body = response::completion(&identity(), &start(), "hi", FinishReason::Stop, &outcome());
-    assert_eq!(
-        body,
-        json!({
-            "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "target",
-            "choices": [{
-                "index": 0,
-                "message": {"role": "assistant", "content": "hi", "refusal": null},
-                "logprobs": null,
-                "finish_reason": "stop",
-            }],
-            "usage": usage(),
-            "obsidian": extension(),
-        })
-    );
-}
-
-#[test]
-fn a_stream_has_openai_shape() {
-    let chunks = Chunks::new(identity(), &start(), true);
-    let envelope = |choices: Value, usage: Value| {
-        json!({
-            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "target",
-            "choices": choices, "usage": usage,
-        })
-    };
-    let choice =
-        |delta: Value, finish: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
-    assert_eq!(chunks.role(), envelope(choice(json!({"role": "assistant", "content": ""}), Value::Null), Value::Null));
-    assert_eq!(chunks.text("hi"), envelope(choice(json!({"content": "hi"}), Value::Null), Value::Null));
-    let mut last = envelope(choice(json!({}), json!("stop")), Value::Null);
-    last["obsidian"] = extension();
-    assert_eq!(chunks.last(FinishReason::Stop, &outcome()), last);
-    assert_eq!(chunks.usage(&outcome()), Some(envelope(json!([]), usage())));
-
-    let plain = Chunks::new(identity(), &start(), false);
-    assert!(plain.role().get("usage").is_none());
-    assert_eq!(plain.usage(&outcome()), None);
-}
-
-#[test]
-fn an_event_is_one_line_whatever_the_text() {
-    let chunks = Chunks::new(identity(), &start(), false);
-    let text = "a\nb\r\n\ndata: [DONE]\n\n\u{2028}é";
-    let event = sse::event(&chunks.text(text));
-    let event = std::str::from_utf8(&event).unwrap();
-    let line = event.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
-    assert!(!line.contains(['\n', '\r']));
-    let body: Value = serde_json::from_str(line).unwrap();
-    assert_eq!(body["choices"][0]["delta"]["content"], text);
-    assert_eq!(sse::DONE, b"data: [DONE]\n\n");
 }
 
 /// Any JSON, with the names a request has among its keys.
@@ -453,7 +420,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_bytes_break_the_parser(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse::chat(&body);
+        let _ = super::parse(&body);
     }
 
     #[test]
