@@ -45,8 +45,8 @@ pub enum VerifyError {
 
 /// A `T` that passed verification.
 ///
-/// There is no way to make one but the constructors below, each of which checks. Signed artifacts get
-/// their constructor with the signatures; a third will not be added.
+/// There is no way to make one but two constructors, each of which checks: `embedded` for the guests inside the
+/// binary, and `signed` (in `policy.rs`) for all others. A third will not be added.
 #[derive(Clone, Debug)]
 pub struct Verified<T> {
     value: T,
@@ -70,6 +70,13 @@ impl Verified<Artifact> {
             bytes: Cow::Borrowed(bytes),
         };
         Ok(Self { value, digest: found })
+    }
+}
+
+impl Verified<Artifact> {
+    /// For `signed`, after every check has passed.
+    pub(crate) fn vouched(value: Artifact, digest: Digest) -> Self {
+        Self { value, digest }
     }
 }
 

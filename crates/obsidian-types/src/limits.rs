@@ -166,3 +166,13 @@ pub const MAX_TELEMETRY_BATCH: usize = 512;
 pub const MAX_TELEMETRY_ANSWER_BYTES: usize = 64 << 10;
 /// How long one export to a collector may take, milliseconds.
 pub const TELEMETRY_EXPORT_MS: u64 = 10_000;
+/// Longest signature envelope, bytes.
+pub const MAX_ENVELOPE_BYTES: usize = 64 << 10;
+/// Most signatures in one envelope.
+pub const MAX_SIGNATURES: usize = 16;
+/// Longest module manifest, bytes.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
+/// Most grants of one kind that a manifest may ask for.
+pub const MAX_MANIFEST_GRANTS: usize = 64;
+/// Longest name of a module, bytes.
+pub const MAX_MODULE_NAME_BYTES: usize = 63;

@@ -1,7 +1,8 @@
 //! The `obsidian` command. One file per subcommand; this one parses and dispatches.
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
-//! `model` looks at model files, `config` at configuration files. Exit codes are in `exit.rs`.
+//! `model` looks at model files, `config` at configuration files; `key` and
+//! `module` sign modules and judge signatures. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
@@ -17,8 +18,10 @@ mod data_dir;
 mod edge;
 mod exit;
 mod hub;
+mod key;
 mod logging;
 mod model;
+mod module;
 mod node;
 mod shipped;
 mod up;
@@ -50,6 +53,8 @@ enum Command {
     Hub(hub::HubArguments),
     Model(model::ModelArguments),
     Config(config::command::ConfigArguments),
+    Key(key::KeyArguments),
+    Module(module::ModuleArguments),
 }
 
 fn main() -> ExitCode {
@@ -74,5 +79,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Hub(arguments) => runtime.block_on(hub::run(arguments)),
         Command::Model(arguments) => model::run(arguments),
         Command::Config(arguments) => config::command::run(&arguments),
+        Command::Key(arguments) => key::run(&arguments),
+        Command::Module(arguments) => module::run(&arguments),
     }
 }

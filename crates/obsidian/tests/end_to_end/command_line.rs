@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_is_as_reviewed() {
-    for command in ["", "up", "chat", "edge", "hub", "model", "config"] {
+    for command in ["", "up", "chat", "edge", "hub", "model", "config", "key", "module"] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
         let output = obsidian(&arguments);

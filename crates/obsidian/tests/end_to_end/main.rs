@@ -8,5 +8,6 @@ mod exactness;
 mod faults;
 mod openai_client;
 mod secrecy;
+mod signatures;
 mod support;
 mod surface;
