@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use metrics::{counter, gauge, histogram};
-use obsidian_types::{RequestId, StageTimes, TenantId, Tier, Usage};
+use metrics::{Label, counter, gauge, histogram};
+use obsidian_types::{ChatRequest, FinishReason, ModelName, RequestId, StageTimes, TenantId, Tier, Usage};
 use obsidian_wire::WanBytes;
+use tracing::{Instrument, Span};
 
 use crate::fault::Fault;
 use crate::outcome::Outcome;
+use crate::{spans, telemetry};
 
 /// The stages whose time is told.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,26 @@ pub(crate) enum Stage {
     Mask,
     Route,
     Render,
+    /// All choices.
+    Run,
+    /// Within `Run`: waiting for verdicts.
+    Verify,
+    /// Within `Run`: putting originals back.
+    Restore,
+}
+
+impl Stage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sanitise => "sanitise",
+            Self::Mask => "mask",
+            Self::Route => "route",
+            Self::Render => "render",
+            Self::Run => "run",
+            Self::Verify => "verify",
+            Self::Restore => "restore",
+        }
+    }
 }
 
 /// One request's account. Its choices run at the same time and all write here.
@@ -28,6 +50,9 @@ pub(crate) struct Account {
     id: RequestId,
     tenant: TenantId,
     began: Instant,
+    /// `gen_ai.operation.name`.
+    operation: &'static str,
+    span: Span,
     /// Never held over an await point.
     entries: Mutex<Entries>,
 }
@@ -44,6 +69,11 @@ struct Entries {
     wan_closed: WanBytes,
     wan_open: BTreeMap<u32, WanBytes>,
     status: Option<u16>,
+    error: Option<&'static str>,
+    /// Asked for; only once it is known to be a name of ours.
+    request_model: Option<String>,
+    response_model: String,
+    finish: Vec<&'static str>,
 }
 
 impl Entries {
@@ -54,21 +84,105 @@ impl Entries {
     fn route(&self) -> Tier {
         self.route.unwrap_or(Tier::Edge)
     }
+
+    /// The labels of OpenTelemetry's metrics.
+    fn gen_ai(&self, operation: &'static str) -> Vec<Label> {
+        let mut labels =
+            vec![Label::new("gen_ai.operation.name", operation), Label::new("gen_ai.provider.name", spans::PROVIDER)];
+        if let Some(model) = &self.request_model {
+            labels.push(Label::new("gen_ai.request.model", model.clone()));
+        }
+        if !self.response_model.is_empty() {
+            labels.push(Label::new("gen_ai.response.model", self.response_model.clone()));
+        }
+        labels
+    }
+
+    /// Metrics by OpenTelemetry's names, beside our own.
+    fn tell_gen_ai(&self, operation: &'static str) {
+        let labels = self.gen_ai(operation);
+        for (kind, tokens) in [("input", self.usage.prompt_tokens), ("output", self.usage.completion_tokens)] {
+            let mut labels = labels.clone();
+            labels.push(Label::new("gen_ai.token.type", kind));
+            histogram!(telemetry::TOKEN_USAGE, labels).record(f64::from(tokens));
+        }
+        let mut labels = labels;
+        labels.extend(self.error.map(|error| Label::new("error.type", error)));
+        histogram!(telemetry::SERVER_DURATION, labels).record(self.stages.total as f64 / 1e6);
+    }
+
+    /// What the request's span says when it ends.
+    fn tell_span(&self, span: &Span, status: u16, route: &'static str) {
+        span.record("http.response.status_code", status);
+        span.record("gen_ai.response.model", self.response_model.as_str());
+        span.record("gen_ai.response.finish_reasons", self.finish.join(","));
+        span.record("gen_ai.usage.input_tokens", self.usage.prompt_tokens);
+        span.record("gen_ai.usage.output_tokens", self.usage.completion_tokens);
+        span.record("obsidian.route", route);
+        span.record("obsidian.reason", self.reason.as_str());
+        span.record("obsidian.degraded", self.degraded);
+        span.record("obsidian.masked_values", self.masked_values as u64);
+        span.record("obsidian.accepted", self.usage.accepted_prediction_tokens);
+        span.record("obsidian.rejected", self.usage.rejected_prediction_tokens);
+        span.record("obsidian.wan_bytes", self.wan().up + self.wan().down);
+        if let Some(error) = self.error {
+            span.record("error.type", error);
+        }
+        // A client's own mistake is no fault of ours.
+        if status >= 500 {
+            span.record("otel.status_code", "ERROR");
+        }
+    }
 }
 
 impl Account {
     /// Opens the account of a request that began at `began`.
-    pub(crate) fn open(id: RequestId, tenant: TenantId, began: Instant) -> Self {
+    pub(crate) fn open(request: &ChatRequest, began: Instant) -> Self {
         gauge!("obsidian_requests_in_flight").increment(1.0);
-        Self { id, tenant, began, entries: Mutex::default() }
+        Self {
+            id: request.id.clone(),
+            tenant: request.tenant.clone(),
+            began,
+            operation: spans::operation(request),
+            span: spans::request(request),
+            entries: Mutex::default(),
+        }
+    }
+
+    /// The request's span, for what is done in it.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// `gen_ai.operation.name`.
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Notes the model asked for, which is known by now.
+    pub(crate) fn asked(&self, model: &ModelName) {
+        let model = model.as_str();
+        self.span.record("gen_ai.request.model", model);
+        self.span.record("otel.name", format!("{} {model}", self.operation));
+        self.entries().request_model = Some(model.to_owned());
+    }
+
+    /// Notes why one choice ended.
+    pub(crate) fn finished(&self, reason: FinishReason) {
+        self.entries().finish.push(finish_text(reason));
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for `work` and notes its time under `stage`.
+    /// Waits for `work` in a span of its own and notes its time under `stage`.
     pub(crate) async fn timed<T>(&self, stage: Stage, work: impl Future<Output = T>) -> T {
+        self.spent(stage, work.instrument(spans::stage(stage.as_str()))).await
+    }
+
+    /// Waits for `work`, one piece of many, and adds its time to `stage`.
+    pub(crate) async fn spent<T>(&self, stage: Stage, work: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let result = work.await;
         let spent = micros_since(begun);
@@ -78,6 +192,9 @@ impl Account {
             Stage::Mask => &mut stages.mask,
             Stage::Route => &mut stages.route,
             Stage::Render => &mut stages.render,
+            Stage::Run => &mut stages.run,
+            Stage::Verify => &mut stages.verify,
+            Stage::Restore => &mut stages.restore,
         };
         *place += spent;
         result
@@ -95,9 +212,11 @@ impl Account {
         reason.clone_into(&mut entries.reason);
     }
 
-    /// Notes that a fault moved the request to `route`; the reason so far stays.
-    pub(crate) fn moved(&self, route: Tier) {
-        self.entries().route = Some(route);
+    /// Notes that `model` of `route` answers from here on; the reason so far stays.
+    pub(crate) fn moved(&self, route: Tier, model: &str) {
+        let mut entries = self.entries();
+        entries.route = Some(route);
+        model.clone_into(&mut entries.response_model);
     }
 
     /// Notes a fault that put the request on a lesser path: `part` is what failed, `what` how.
@@ -155,8 +274,9 @@ impl Account {
     pub(crate) fn first_token(&self) {
         let mut entries = self.entries();
         entries.stages.first_token = micros_since(self.began);
-        histogram!("obsidian_time_to_first_token_seconds", "route" => entries.route().as_str())
-            .record(self.began.elapsed().as_secs_f64());
+        let seconds = self.began.elapsed().as_secs_f64();
+        histogram!("obsidian_time_to_first_token_seconds", "route" => entries.route().as_str()).record(seconds);
+        histogram!(telemetry::SERVER_TTFT, entries.gen_ai(self.operation)).record(seconds);
     }
 
     /// Closes the account of a request that was answered.
@@ -181,13 +301,16 @@ impl Account {
         if status >= 500 {
             tracing::warn!(request_id = %self.id, %fault, "request failed");
         }
-        self.entries().status = Some(status);
+        let mut entries = self.entries();
+        entries.status = Some(status);
+        entries.error = Some(fault.to_api().code.unwrap_or("error"));
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let (id, tenant, began) = (&self.id, &self.tenant, self.began);
+        let (id, tenant, began, operation) = (&self.id, &self.tenant, self.began, self.operation);
+        let span = &self.span;
         let entries = self.entries.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Dropped before it was closed: the client left and took the pipeline with it.
         let status = entries.status.unwrap_or(499);
@@ -208,10 +331,16 @@ impl Drop for Account {
             ("mask", entries.stages.mask),
             ("route", entries.stages.route),
             ("render", entries.stages.render),
+            ("run", entries.stages.run),
+            ("verify", entries.stages.verify),
+            ("restore", entries.stages.restore),
             ("total", entries.stages.total),
         ] {
             histogram!("obsidian_stage_seconds", "stage" => stage).record(micros as f64 / 1e6);
         }
+        entries.tell_gen_ai(operation);
+        entries.tell_span(span, status, route);
+        let _in_span = span.enter();
         tracing::info!(
             target: "obsidian::audit",
             request_id = %id,
@@ -231,6 +360,16 @@ impl Drop for Account {
             total_us = entries.stages.total,
             "request"
         );
+    }
+}
+
+/// As OpenAI's API says it, and OpenTelemetry's convention with it.
+pub(crate) fn finish_text(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+        FinishReason::ContentFilter => "content_filter",
     }
 }
 

@@ -9,7 +9,7 @@ use obsidian_types::limits::MAX_TOOL_CALLS;
 use obsidian_types::{FinishReason, PromptText};
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::account::Account;
+use crate::account::{Account, Stage};
 use crate::fault::Fault;
 use crate::outcome::{Event, Part, Start, TokenLogprob};
 use crate::pop::Pop;
@@ -121,7 +121,7 @@ impl Answer {
         model: &str,
         bytes: Vec<u8>,
     ) -> Result<bool, Fault> {
-        let restored = self.text.push(pop, bytes).await?;
+        let restored = account.spent(Stage::Restore, self.text.push(pop, bytes)).await?;
         let passed = self.gate.push(&restored);
         self.send_text(account, model, passed).await
     }
@@ -134,7 +134,7 @@ impl Answer {
         model: &str,
         bytes: Vec<u8>,
     ) -> Result<(), Fault> {
-        let restored = self.reasoning.push(pop, bytes).await?;
+        let restored = account.spent(Stage::Restore, self.reasoning.push(pop, bytes)).await?;
         let passed = self.reasoning_gate.push(&restored);
         self.send_reasoning(account, model, passed).await
     }
@@ -169,11 +169,11 @@ impl Answer {
         model: &str,
         reason: FinishReason,
     ) -> Result<(), Fault> {
-        let rest = self.reasoning.finish(pop).await?;
+        let rest = account.spent(Stage::Restore, self.reasoning.finish(pop)).await?;
         let mut passed = self.reasoning_gate.push(&rest);
         passed.text.push_str(&self.reasoning_gate.finish().text);
         self.send_reasoning(account, model, passed).await?;
-        let rest = self.text.finish(pop).await?;
+        let rest = account.spent(Stage::Restore, self.text.finish(pop)).await?;
         let passed = self.gate.push(&rest);
         self.send_text(account, model, passed).await?;
         let passed = self.gate.finish();

@@ -26,6 +26,7 @@ mod routing;
 mod runs;
 mod sanitise;
 mod shielding;
+mod spans;
 mod telemetry;
 mod tenants;
 mod text_gate;

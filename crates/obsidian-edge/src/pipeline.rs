@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use obsidian_types::ChatRequest;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::account::{Account, Stage};
 use crate::answer::Outgoing;
@@ -25,10 +26,11 @@ pub(crate) async fn serve(
     began: Instant,
     events: mpsc::Sender<Event>,
 ) -> Result<Outcome, Fault> {
-    let account = Account::open(request.id.clone(), request.tenant.clone(), began);
+    let account = Account::open(&request, began);
     // The operator's patience with one request, whatever it is doing.
     let patience = pop.limits().request.saturating_sub(began.elapsed());
-    let answering = tokio::time::timeout(patience, chat(pop, request, events, &account)).await;
+    let answering =
+        tokio::time::timeout(patience, chat(pop, request, events, &account)).instrument(account.span()).await;
     let answered = answering.unwrap_or(Err(Fault::Deadline));
     if let Err(fault) = &answered {
         account.failed(fault);
@@ -47,6 +49,7 @@ async fn chat(
 
     // Where it may run at all: a request that no tier may take costs nothing more.
     let scope = routing::scope(pop, &request)?;
+    account.asked(&request.model);
 
     // Shield: mask, then seal. What comes back is the only form of the text that later steps can see.
     let shielded = account.timed(Stage::Mask, shielding::mask(pop, &request)).await?;
@@ -66,7 +69,7 @@ async fn chat(
     // once. Each choice ends by letting go of what was held back for a placeholder, a stop string or a character.
     let outgoing = Arc::new(Outgoing::new(events, pop.limits().stall));
     let shared = Shared { pop, request: &request, shielded: &shielded, scope, account };
-    runs::choices(shared, prompt, decision.tier, &outgoing).await?;
+    account.timed(Stage::Run, runs::choices(shared, prompt, decision.tier, &outgoing)).await?;
 
     // Account: last, so that it tells the whole of it.
     Ok(account.answered())

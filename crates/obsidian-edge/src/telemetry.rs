@@ -5,13 +5,35 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge}
 const TTFT: &str = "obsidian_time_to_first_token_seconds";
 const STAGE: &str = "obsidian_stage_seconds";
 
+/// OpenTelemetry's names for generative AI; Prometheus shows them with `_` for `.`.
+pub(crate) const SERVER_TTFT: &str = "gen_ai.server.time_to_first_token";
+/// The whole request.
+pub(crate) const SERVER_DURATION: &str = "gen_ai.server.request.duration";
+/// One attempt on one tier, seen from this POP.
+pub(crate) const CLIENT_DURATION: &str = "gen_ai.client.operation.duration";
+/// Tokens of a request, by `gen_ai.token.type`.
+pub(crate) const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
+
+/// The buckets that OpenTelemetry's convention asks for.
+const DURATION_BUCKETS: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const OTEL_TTFT_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const TOKEN_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0];
 const TTFT_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 const STAGE_BUCKETS: &[f64] = &[1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Histograms of the POP and their buckets, for the recorder that the binary installs
 /// (`PrometheusBuilder::set_buckets_for_metric` with `Matcher::Full`).
-pub fn metric_buckets() -> [(&'static str, &'static [f64]); 2] {
-    [(TTFT, TTFT_BUCKETS), (STAGE, STAGE_BUCKETS)]
+pub fn metric_buckets() -> [(&'static str, &'static [f64]); 6] {
+    [
+        (TTFT, TTFT_BUCKETS),
+        (STAGE, STAGE_BUCKETS),
+        (SERVER_TTFT, OTEL_TTFT_BUCKETS),
+        (SERVER_DURATION, DURATION_BUCKETS),
+        (CLIENT_DURATION, DURATION_BUCKETS),
+        (TOKEN_USAGE, TOKEN_BUCKETS),
+    ]
 }
 
 /// Tells the recorder what the metrics mean.
@@ -20,6 +42,10 @@ pub(crate) fn describe() {
     describe_gauge!("obsidian_requests_in_flight", "Requests in the pipeline now.");
     describe_histogram!(TTFT, Unit::Seconds, "From the request's last byte to the first text for the client.");
     describe_histogram!(STAGE, Unit::Seconds, "Time spent per stage of the pipeline.");
+    describe_histogram!(SERVER_TTFT, Unit::Seconds, "Time to first token of answered requests.");
+    describe_histogram!(SERVER_DURATION, Unit::Seconds, "Whole requests; `error.type` if one failed.");
+    describe_histogram!(CLIENT_DURATION, Unit::Seconds, "Attempts to answer on one tier.");
+    describe_histogram!(TOKEN_USAGE, Unit::Count, "Tokens per request, by type.");
     describe_counter!("obsidian_tokens_total", "Prompt and completion tokens.");
     describe_counter!("obsidian_prediction_tokens_total", "Drafted tokens that reached the hub, by outcome.");
     describe_counter!("obsidian_wan_bytes_total", "Bytes of TLS records to and from the hub.");

@@ -12,6 +12,7 @@ mod prefixes;
 mod scheduler;
 mod service;
 mod session;
+mod spans;
 mod telemetry;
 
 use std::net::SocketAddr;

@@ -9,7 +9,9 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use futures::stream::{BoxStream, StreamExt};
 use obsidian_model::Sampling;
+use obsidian_types::TraceContext;
 use obsidian_types::limits::{MAX_LOGIT_BIAS, MAX_LOGIT_BIAS_ENTRIES, MAX_PENALTY, MAX_TEMPERATURE};
+use obsidian_types::trace::TRACEPARENT;
 use obsidian_wire::proto::verifier_server::Verifier;
 use obsidian_wire::proto::{self, DescribeReply, DescribeRequest, Down, Mode, Open, Up, up};
 use obsidian_wire::version::{ADJUSTED_SAMPLING, VERSIONS, negotiate};
@@ -21,6 +23,7 @@ use crate::engine::EngineInfo;
 use crate::outbox::{Outbox, Taken};
 use crate::scheduler::{Command, Load};
 use crate::session::{self, Reply};
+use crate::spans::StreamSpan;
 use crate::telemetry;
 
 /// Most ids that may end an answer.
@@ -59,6 +62,8 @@ impl Verifier for Service {
 
     async fn verify(&self, request: Request<Streaming<Up>>) -> Result<Response<Self::VerifyStream>, Status> {
         let peer = request.extensions().get::<PeerName>().cloned();
+        let caller = request.metadata().get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?));
+        let stream = StreamSpan::new(&self.info.model, peer.as_ref(), caller);
         let mut inbound = request.into_inner();
         let Some(Up { kind: Some(up::Kind::Open(open)) }) = inbound.message().await? else {
             return Err(Refusal::new(Code::InvalidMessage, "the first message must be `open`").into());
@@ -66,12 +71,14 @@ impl Verifier for Service {
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         debug!(session, peer = peer.as_ref().map_or("", |peer| &peer.0), "stream opens");
         let outbox = Arc::new(Outbox::default());
-        let conversation = Conversation { session, inbound, outbox, commands: self.commands.clone(), done: false };
+        let commands = self.commands.clone();
+        let mut conversation = Conversation { session, inbound, outbox, commands, stream, done: false };
         let asked = self
             .check(session, open, Reply::new(conversation.outbox.clone()))
             .and_then(|request| conversation.tell(Command::Open(Box::new(request))));
         if let Err(refusal) = asked {
             telemetry::refusal(refusal.code);
+            conversation.stream.failed(refusal.code.as_str());
             return Err(refusal.into());
         }
         let stream = futures::stream::unfold(conversation, |mut conversation| async move {
@@ -195,6 +202,7 @@ struct Conversation {
     inbound: Streaming<Up>,
     outbox: Arc<Outbox>,
     commands: SyncSender<Command>,
+    stream: StreamSpan,
     done: bool,
 }
 
@@ -209,10 +217,16 @@ impl Conversation {
             tokio::select! {
                 biased;
                 taken = self.outbox.take() => match taken {
-                    Taken::Message(kind) => return Some(Ok(kind.into())),
+                    Taken::Message(kind) => {
+                        self.stream.said(&kind);
+                        return Some(Ok(kind.into()));
+                    }
                     Taken::End(how) => {
                         self.done = true;
-                        return how.err().map(|refusal| Err(refusal.into()));
+                        return how.err().map(|refusal| {
+                            self.stream.failed(refusal.code.as_str());
+                            Err(refusal.into())
+                        });
                     }
                 },
                 message = self.inbound.message(), if listening => {
@@ -228,6 +242,7 @@ impl Conversation {
                     };
                     if let Err(refusal) = command.and_then(|command| self.tell(command)) {
                         self.done = true;
+                        self.stream.failed(refusal.code.as_str());
                         return Some(Err(refusal.into()));
                     }
                 }

@@ -40,6 +40,12 @@ pub struct StageTimes {
     pub route: u64,
     /// Template and tokenizer in the drafter's sandbox.
     pub render: u64,
+    /// All choices, from the first token asked of a model to the last byte for the client.
+    pub run: u64,
+    /// The part of it spent waiting for a hub's verdicts; choices run at once, so their sum may be longer.
+    pub verify: u64,
+    /// The part of it spent putting originals back, likewise summed over the choices.
+    pub restore: u64,
     /// From the start of the request to the first byte for the client.
     pub first_token: u64,
     /// From the start of the request to its end.

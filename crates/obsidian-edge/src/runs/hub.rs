@@ -6,6 +6,8 @@ use obsidian_shield::{Masked, TokenIds};
 use obsidian_types::{FinishReason, Speculation, TokenId};
 use obsidian_wire::{HubLink, LinkError, OpenOptions, Verdict, VerifyStream};
 
+use crate::account::Stage;
+
 use super::{Lost, Run, Stumble};
 
 /// Goes on from the sequence so far to the end of the answer.
@@ -52,7 +54,7 @@ async fn windows(
 ) -> Result<Option<FinishReason>, Stumble> {
     let mut length = sequence.get().as_slice().len();
     loop {
-        let verdict = stream.verify(&drafts).await;
+        let verdict = run.account.spent(Stage::Verify, stream.verify(&drafts)).await;
         run.account.wan_so_far(run.answer.choice(), stream.wan_bytes());
         let verdict = verdict.map_err(lost)?;
         count(run, &drafts, verdict);
@@ -118,7 +120,7 @@ async fn alone(run: &mut Run<'_>, link: &HubLink) -> Result<FinishReason, Stumbl
 
 async fn batches(run: &mut Run<'_>, stream: &mut VerifyStream) -> Result<FinishReason, Stumble> {
     loop {
-        let batch = stream.next().await;
+        let batch = run.account.spent(Stage::Verify, stream.next()).await;
         run.account.wan_so_far(run.answer.choice(), stream.wan_bytes());
         let Some(batch) = batch.map_err(lost)? else {
             return Ok(FinishReason::Length);

@@ -7,13 +7,15 @@ mod edge;
 mod hub;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use metrics::counter;
+use metrics::{Label, counter, histogram};
 use obsidian_sandbox::{DraftSession, SandboxError, ScoredToken};
 use obsidian_shield::{Masked, TokenIds};
 use obsidian_types::{ChatRequest, FinishReason, Sampling, Speculation, Tier, TokenId};
+use tracing::{Instrument, Span};
 
-use crate::account::Account;
+use crate::account::{Account, finish_text};
 use crate::answer::{Answer, Outgoing};
 use crate::fault::Fault;
 use crate::outcome::{PromptBytes, TokenLogprob};
@@ -21,6 +23,7 @@ use crate::pop::{HubView, Pop};
 use crate::rendering::{self, Patience, drafter_fault};
 use crate::routing::Scope;
 use crate::shielding::{Shielded, fault_kind};
+use crate::{spans, telemetry};
 
 /// Tiers tried for one request: the first, the other one, and one more attempt at the edge.
 const MAX_ATTEMPTS: u32 = 3;
@@ -61,11 +64,14 @@ async fn answer_on(run: &mut Run<'_>, tier: Tier) -> Result<FinishReason, Fault>
     let mut attempts = 1;
     loop {
         run.begin(tier);
+        let span = spans::attempt(tier, run.account.operation(), &run.model, run.answer.choice());
+        let begun = Instant::now();
         let ended = match tier {
-            Tier::Edge => edge::run(run).await,
-            Tier::Hub => hub::run(run).await,
+            Tier::Edge => edge::run(run).instrument(span.clone()).await,
+            Tier::Hub => hub::run(run).instrument(span.clone()).await,
             Tier::Core => return Err(Fault::CoreNotConfigured),
         };
+        run.attempted(tier, &span, begun, &ended);
         let lost = match ended {
             Ok(finish) => return Ok(finish),
             Err(Stumble::Over(fault)) => return Err(fault),
@@ -161,15 +167,41 @@ impl<'a> Run<'a> {
 
     /// Sends what is still held back, and that this choice is complete.
     async fn finish(&mut self, reason: FinishReason) -> Result<(), Fault> {
-        self.answer.finish(self.pop, self.account, &self.model, reason).await
+        self.account.finished(reason);
+        let finished = self.answer.finish(self.pop, self.account, &self.model, reason);
+        finished.instrument(spans::stage("restore")).await
+    }
+
+    /// Tells how an attempt went.
+    fn attempted(&self, tier: Tier, span: &Span, begun: Instant, ended: &Result<FinishReason, Stumble>) {
+        let error = match ended {
+            Ok(reason) => {
+                span.record("gen_ai.response.finish_reasons", finish_text(*reason));
+                None
+            }
+            Err(Stumble::Lost(lost)) => Some(lost.what),
+            Err(Stumble::Over(fault)) => Some(fault.to_api().code.unwrap_or("error")),
+        };
+        if let Some(error) = error {
+            span.record("error.type", error);
+            span.record("otel.status_code", "ERROR");
+        }
+        let mut labels = vec![
+            Label::new("gen_ai.operation.name", self.account.operation()),
+            Label::new("gen_ai.provider.name", spans::PROVIDER),
+            Label::new("gen_ai.request.model", self.model.clone()),
+            Label::new("obsidian.tier", tier.as_str()),
+        ];
+        labels.extend(error.map(|error| Label::new("error.type", error)));
+        histogram!(telemetry::CLIENT_DURATION, labels).record(begun.elapsed().as_secs_f64());
     }
 
     fn begin(&mut self, tier: Tier) {
-        self.account.moved(tier);
         self.model = match (tier, self.pop.hub_facts()) {
             (Tier::Hub, Some(facts)) => facts.model.clone(),
             _ => self.pop.parts.drafter.info().name.clone(),
         };
+        self.account.moved(tier, &self.model);
     }
 
     /// Who goes on when `tier` is lost.

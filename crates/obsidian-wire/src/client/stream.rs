@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_HUB_AHEAD_IDS};
+use obsidian_types::trace::TRACEPARENT;
 use obsidian_types::{FinishReason, TokenId};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use super::lock;
 use crate::error::LinkError;
 use crate::prefix::{BLOCK_TOKENS, PrefixChain};
 use crate::proto::{self, down, up};
+use crate::telemetry;
 use crate::wan::{Account, WanBytes};
 
 /// Length prefix and flag of a gRPC message.
@@ -104,7 +106,14 @@ impl VerifyStream {
         account.sent(first.encoded_len() + GRPC_FRAME_BYTES);
         up.try_send(first).map_err(|_| LinkError::WrongUse("the stream is full before it began"))?;
         let mut client = live.client;
-        let call = client.verify(ReceiverStream::new(outgoing));
+        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+        // Ids only, so that the hub's spans hang under this one.
+        if let Some(trace) = telemetry::context(&tracing::Span::current())
+            && let Ok(value) = trace.to_string().parse()
+        {
+            request.metadata_mut().insert(TRACEPARENT, value);
+        }
+        let call = client.verify(request);
         let response = tokio::time::timeout(patience, call)
             .await
             .map_err(|_| late("open", patience))?

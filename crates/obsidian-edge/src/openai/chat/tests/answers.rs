@@ -23,7 +23,17 @@ pub(crate) fn outcome() -> Outcome {
         },
         wan_bytes_up: 100,
         wan_bytes_down: 50,
-        stages: StageTimes { sanitise: 1, mask: 2, route: 3, render: 4, first_token: 5, total: 6 },
+        stages: StageTimes {
+            sanitise: 1,
+            mask: 2,
+            route: 3,
+            render: 4,
+            run: 7,
+            verify: 8,
+            restore: 9,
+            first_token: 5,
+            total: 6,
+        },
     }
 }
 
@@ -39,7 +49,10 @@ pub(crate) fn extension() -> Value {
     json!({
         "route": "hub", "reason": "task:extract", "degraded": false, "accepted": 3, "rejected": 1,
         "wan_bytes_up": 100, "wan_bytes_down": 50,
-        "stages_us": {"sanitise": 1, "mask": 2, "route": 3, "render": 4, "first_token": 5, "total": 6},
+        "stages_us": {
+            "sanitise": 1, "mask": 2, "route": 3, "render": 4, "run": 7, "verify": 8, "restore": 9, "first_token": 5,
+            "total": 6,
+        },
     })
 }
 
