@@ -10,6 +10,7 @@ use obsidian_sandbox::{ComputePool, Drafter, RouterSandbox, ShieldSandbox};
 use obsidian_types::Residency;
 use obsidian_types::limits::{MAX_DRAFT_WINDOW, SHUTDOWN_GRACE_MS};
 use obsidian_wire::HubLink;
+use obsidian_wire::core::CoreLink;
 use thiserror::Error;
 
 use crate::keys::KeyTable;
@@ -93,6 +94,8 @@ pub struct EdgeParts {
     pub drafter: Drafter,
     /// The regional hub; without it this POP answers alone.
     pub hub: Option<HubLink>,
+    /// Upstreams of the core route; without them there is none.
+    pub core: Option<CoreLink>,
     /// What `/metrics` shows. The binary installs the recorder, with [`crate::metric_buckets`].
     pub metrics: PrometheusHandle,
 }

@@ -4,6 +4,7 @@ use http::StatusCode;
 use obsidian_router::RouteError;
 use obsidian_shield::MaskError;
 use obsidian_types::TokenId;
+use obsidian_wire::core::CoreError;
 use thiserror::Error;
 
 use crate::capability::Need;
@@ -11,7 +12,7 @@ use crate::openai::error::ApiError;
 use crate::sanitise::SanitiseError;
 
 /// Why a request gets no (or no complete) answer. Never holds prompt text.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub(crate) enum Fault {
     #[error(transparent)]
     Sanitise(#[from] SanitiseError),
@@ -47,6 +48,8 @@ pub(crate) enum Fault {
     Model(String),
     #[error("the answer took longer than this POP allows: ask for fewer tokens")]
     Deadline,
+    #[error(transparent)]
+    Core(CoreError),
     #[error("the client is gone")]
     ClientGone,
     #[error("the POP is shutting down")]
@@ -88,6 +91,7 @@ impl Fault {
                 kind: "server_error",
                 ..ApiError::refused(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
             },
+            Self::Core(error) => upstream_error(error, message),
             // Nobody reads it; 499 is what proxies log for a client that left.
             Self::ClientGone => {
                 let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
@@ -97,6 +101,34 @@ impl Fault {
             Self::Internal => ApiError::internal("internal_error", message),
         }
     }
+}
+
+/// What the client sees of an upstream's failure.
+fn upstream_error(error: &CoreError, message: String) -> ApiError {
+    let server = |status, code| ApiError { kind: "server_error", ..ApiError::refused(status, code, message.clone()) };
+    let bad_gateway = |code| server(StatusCode::BAD_GATEWAY, code);
+    let mut api = match error {
+        CoreError::Unavailable { .. } => ApiError::unavailable("upstream_unavailable", message),
+        CoreError::Connect { .. } => bad_gateway("upstream_unreachable"),
+        CoreError::Lost { .. } | CoreError::Reported { .. } => bad_gateway("upstream_broke_off"),
+        CoreError::Timeout { .. } => server(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+        CoreError::Auth { .. } => bad_gateway("upstream_auth"),
+        CoreError::RateLimited { .. } => {
+            let busy = ApiError::too_many_requests(message);
+            ApiError { code: Some("upstream_rate_limited"), ..busy }
+        }
+        CoreError::Rejected { upstream, status, message: words } => {
+            let said = if words.is_empty() { String::new() } else { format!(": {}", words.expose()) };
+            let message = format!("Upstream {upstream} refused the request (status {status}){said}");
+            ApiError::refused(StatusCode::BAD_REQUEST, "upstream_rejected", message)
+        }
+        CoreError::Failed { .. } => bad_gateway("upstream_error"),
+        CoreError::Protocol { .. } => bad_gateway("upstream_invalid_response"),
+    };
+    if let Some(delay) = error.retry_after() {
+        api.retry_after = Some(u32::try_from(delay.as_secs()).unwrap_or(u32::MAX).max(1));
+    }
+    api
 }
 
 /// Upper case at the start, a full stop at the end.
@@ -111,6 +143,8 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Fault;
+    use obsidian_wire::core::CoreError;
+    use std::time::Duration;
 
     #[test]
     fn overload_says_when_to_come_back() {
@@ -124,6 +158,22 @@ mod tests {
         let error = Fault::CoreNotConfigured.to_api();
         assert_eq!((error.status.as_u16(), error.code), (404, Some("core_not_configured")));
         assert!(error.message.starts_with("No core upstream is configured"));
+    }
+
+    #[test]
+    fn an_upstream_fault_has_a_code_of_its_own_and_repeats_no_text_in_logs() {
+        let upstream = || "one".to_owned();
+        let auth = Fault::Core(CoreError::Auth { upstream: upstream(), status: 401 }).to_api();
+        assert_eq!((auth.status.as_u16(), auth.code), (502, Some("upstream_auth")));
+        let limited = CoreError::RateLimited { upstream: upstream(), retry_after: Some(Duration::from_secs(7)) };
+        let limited = Fault::Core(limited).to_api();
+        assert_eq!((limited.status.as_u16(), limited.retry_after), (429, Some(7)));
+        let said = CoreError::Rejected { upstream: upstream(), status: 404, message: "no such model".into() };
+        let fault = Fault::Core(said);
+        assert!(!format!("{fault} {fault:?}").contains("no such"));
+        let api = fault.to_api();
+        assert_eq!(api.message, "Upstream one refused the request (status 404): no such model");
+        assert_eq!((api.status.as_u16(), api.code), (400, Some("upstream_rejected")));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use obsidian_types::ChatRequest;
+use obsidian_types::{ChatRequest, Tier};
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
@@ -61,9 +61,16 @@ async fn chat(
     shielded.note_fault(account);
     decision.note_faults(account);
 
-    // Render: the draft model's guest applies the template and tokenises; the ids are sealed like the text.
-    let prompt = account.timed(Stage::Render, rendering::render(pop, &shielded)).await?;
-    let decision = routing::fit(pop, decision, &scope, prompt.get().as_slice().len(), account)?;
+    // Render: the draft model's guest applies the template and tokenises; the ids are sealed like the text. An
+    // upstream has a template and a vocabulary of its own.
+    let (decision, prompt) = if decision.tier == Tier::Core {
+        (decision, None)
+    } else {
+        let prompt = account.timed(Stage::Render, rendering::render(pop, &shielded)).await?;
+        let length = prompt.get().as_slice().len();
+        account.prompt_tokens(length);
+        (routing::fit(pop, &request, decision, &scope, length, account)?, Some(prompt))
+    };
 
     // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made, all choices at
     // once. Each choice ends by letting go of what was held back for a placeholder, a stop string or a character.

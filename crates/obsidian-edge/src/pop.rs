@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use obsidian_wire::Description;
+use obsidian_wire::core::CoreLink;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
@@ -13,7 +14,7 @@ use crate::http::BodyBudget;
 use crate::limits::IngressLimits;
 use crate::tenants::Tenants;
 
-/// Names that stand for a tier rather than a model. `core` joins them when an upstream can be configured.
+/// Names that stand for a tier rather than a model.
 pub(crate) const AUTO: &str = "auto";
 pub(crate) const EDGE: &str = "edge";
 pub(crate) const HUB: &str = "hub";
@@ -99,8 +100,12 @@ impl Pop {
         if self.parts.hub.is_some() {
             names.push(HUB.to_owned());
         }
+        if self.parts.core.is_some() {
+            names.push(CORE.to_owned());
+        }
         names.push(self.parts.drafter.info().name.clone());
         names.extend(self.hub_facts().map(|facts| facts.model.clone()));
+        names.extend(self.parts.core.iter().flat_map(CoreLink::model_names));
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         names

@@ -36,6 +36,18 @@ pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<Toke
     seal(pop, shielded, ids).await
 }
 
+/// The ids of text that an upstream said, masked, in the POP's own vocabulary.
+pub(crate) async fn tokenize(pop: &Pop, text: &str) -> Result<Vec<TokenId>, Fault> {
+    let mut patience = Patience::new();
+    loop {
+        match pop.parts.drafter.tokenize(text).await {
+            Ok(ids) => return Ok(ids),
+            Err(error) if patience.again(&error).await => {}
+            Err(error) => return Err(drafter_fault(error)),
+        }
+    }
+}
+
 /// Seals ids that came from the sealed prompt (and, going on elsewhere, from the answer so far).
 pub(crate) async fn seal(pop: &Pop, shielded: &Shielded, ids: Vec<TokenId>) -> Result<Masked<TokenIds>, Fault> {
     let decoded = detokenize(pop, &ids).await?;

@@ -23,15 +23,37 @@ const TEMPLATE_TOKENS: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// The tier the client asked for by name, if any.
-    asked: Option<Tier>,
+    pub(crate) asked: Option<Tier>,
     /// Whether residency and configuration let it go to the hub.
     hub: bool,
+    /// Whether residency and configuration let it go to an upstream.
+    core: bool,
+    /// It names token ids (`logit_bias`), which mean something in one vocabulary only: that of the upstream if it was
+    /// asked for by name, else that of the POP and its hub.
+    one_vocabulary: bool,
+    /// It asks for something that no local model can do.
+    core_only: bool,
 }
 
 impl Scope {
+    /// Whether the request may be answered at the POP.
+    pub(crate) fn allows_edge(&self) -> bool {
+        !self.core_only && !(self.one_vocabulary && self.asked == Some(Tier::Core))
+    }
+
     /// Whether the request may go to the hub.
     pub(crate) fn allows_hub(&self) -> bool {
-        self.hub && self.asked != Some(Tier::Edge)
+        self.hub && self.asked != Some(Tier::Edge) && self.allows_edge()
+    }
+
+    /// Whether the request may go to an upstream. Who named the POP or its hub meant that the text stays there.
+    pub(crate) fn allows_core(&self) -> bool {
+        self.core
+            && match self.asked {
+                Some(Tier::Core) => true,
+                None => !self.one_vocabulary,
+                Some(Tier::Edge | Tier::Hub) => false,
+            }
     }
 }
 
@@ -44,15 +66,17 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
         AUTO => None,
         EDGE => Some(Tier::Edge),
         HUB if has_hub => Some(Tier::Hub),
+        CORE if pop.parts.core.is_some() => Some(Tier::Core),
         CORE => return Err(Fault::CoreNotConfigured),
         _ if name == pop.parts.drafter.info().name => Some(Tier::Edge),
         _ if has_hub && is_target() => Some(Tier::Hub),
+        _ if pop.parts.core.as_ref().is_some_and(|core| core.model(name).is_some()) => Some(Tier::Core),
         _ => return Err(Fault::ModelNotFound(name.to_owned())),
     };
-    if let Some(need) = capability::need_of(request) {
-        return Err(Fault::NeedsUpstream(need));
+    // Only an upstream knows the ids of its own vocabulary.
+    if asked != Some(Tier::Core) {
+        check_bias(pop, request)?;
     }
-    check_bias(pop, request)?;
     if request.logprobs.is_some() && asked == Some(Tier::Hub) {
         return Err(Fault::LogprobsAtHub);
     }
@@ -60,9 +84,19 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
     if asked.is_some_and(|tier| !resident(tier)) {
         return Err(Fault::Residency);
     }
-    // The verify link carries no probabilities, so who asks for them is not sent there.
-    let hub = has_hub && resident(Tier::Hub) && request.logprobs.is_none();
-    Ok(Scope { asked, hub })
+    let need = capability::need_of(request);
+    let scope = Scope {
+        asked,
+        // The verify link carries no probabilities, so who asks for them is not sent there.
+        hub: has_hub && resident(Tier::Hub) && request.logprobs.is_none(),
+        core: pop.parts.core.is_some() && resident(Tier::Core),
+        one_vocabulary: !request.sampling.logit_bias.is_empty(),
+        core_only: need.is_some(),
+    };
+    match need {
+        Some(need) if !scope.allows_core() => Err(Fault::NeedsUpstream(need)),
+        _ => Ok(scope),
+    }
 }
 
 /// Biased tokens must exist: a bias on another model's id would silently do nothing.
@@ -73,6 +107,15 @@ fn check_bias(pop: &Pop, request: &ChatRequest) -> Result<(), Fault> {
         Some((id, _)) if *id >= vocabulary_size => Err(Fault::UnknownToken { id: *id, vocabulary_size }),
         _ => Ok(()),
     }
+}
+
+/// Whether an upstream can be asked for this request now.
+pub(crate) fn core_ready(pop: &Pop, request: &ChatRequest) -> bool {
+    let name = request.model.as_str();
+    pop.parts.core.as_ref().is_some_and(|core| match core.model(name) {
+        Some(model) => core.serves(&model),
+        None => core.is_ready(),
+    })
 }
 
 /// Where a request runs.
@@ -106,12 +149,15 @@ pub(crate) async fn decide(
     let hub = pop.hub();
     let surroundings = surroundings(pop, request, shielded, scope, &hub);
     let mut decision = ask(pop, messages.clone(), surroundings.clone()).await?;
+    if scope.allows_core() && !surroundings.core_ready && wanted(pop, &messages, &surroundings, scope, Tier::Core) {
+        decision.faults.push(("core", "unavailable"));
+    }
     let missing = match hub {
         HubView::Down => "unreachable",
         HubView::Unfit => "unfit",
         HubView::Absent | HubView::Ready(_) => return Ok(decision),
     };
-    if scope.allows_hub() && wanted_hub(pop, &messages, surroundings, scope) {
+    if scope.allows_hub() && wanted(pop, &messages, &surroundings, scope, Tier::Hub) {
         decision.faults.push(("hub", missing));
     }
     Ok(decision)
@@ -125,15 +171,20 @@ fn shown(prompt: &Prompt) -> Vec<RouteMessage> {
     prompt.messages.iter().map(|each| message(each.role.as_str(), &each.content)).chain(raw).collect()
 }
 
-/// Whether the request would run at the hub if the hub were there.
-fn wanted_hub(pop: &Pop, messages: &[RouteMessage], surroundings: Surroundings, scope: &Scope) -> bool {
-    if scope.asked == Some(Tier::Hub) {
-        return true;
+/// Whether the request would run at the hub, or upstream, if that were there.
+fn wanted(pop: &Pop, messages: &[RouteMessage], surroundings: &Surroundings, scope: &Scope, tier: Tier) -> bool {
+    if scope.asked.is_some() {
+        return scope.asked == Some(tier);
     }
-    let hub_context = surroundings.edge_context.max(surroundings.hub_context);
-    let healthy = Surroundings { hub_ready: true, hub_context, ..surroundings };
+    let around = surroundings.clone();
+    let healthy = if tier == Tier::Hub {
+        let hub_context = around.edge_context.max(around.hub_context);
+        Surroundings { hub_ready: true, hub_context, ..around }
+    } else {
+        Surroundings { core_ready: true, ..around }
+    };
     let weights = &pop.parts.router_weights.parsed;
-    obsidian_router::decide(messages, &healthy, weights).is_ok_and(|decision| decision.tier == Tier::Hub)
+    obsidian_router::decide(messages, &healthy, weights).is_ok_and(|decision| decision.tier == tier)
 }
 
 fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &Scope, hub: &HubView) -> Surroundings {
@@ -149,8 +200,16 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
     let edge_context = pop.parts.drafter.info().context_length;
     // An estimate must not take the last tier away: whether the prompt fits is decided on its tokens, in
     // [`fit`].
-    let widest = if hub_usable { edge_context.max(hub_context) } else { edge_context };
+    let core_ready = core_ready(pop, request);
+    let core_usable = core_ready && scope.allows_core();
+    let widest = match (core_usable, hub_usable) {
+        (true, _) => u32::MAX,
+        (false, true) => edge_context.max(hub_context),
+        (false, false) => edge_context,
+    };
     let prompt_tokens = small(tokens).min(widest.saturating_sub(1));
+    // Who asks for a tier that is away is answered elsewhere, if it can be, marked as degraded.
+    let elsewhere = scope.asked != Some(Tier::Core) || !core_ready;
     Surroundings {
         prompt_tokens,
         max_tokens: request.max_tokens,
@@ -158,13 +217,12 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
         masked_values: small(shielded.vault.len()),
         edge_load: pop.parts.drafter.load(),
         // A draft model that is being restarted is worth waiting for when nobody else can answer.
-        edge_ready: pop.parts.drafter.is_alive() || !hub_usable,
+        edge_ready: pop.parts.drafter.is_alive() || !(hub_usable || core_usable),
         hub_ready,
-        core_ready: false,
-        // Who asks for the hub while it is away is answered here, marked as degraded: no request is dropped.
-        edge_allowed: scope.asked != Some(Tier::Hub) || !hub_ready,
-        hub_allowed: scope.allows_hub(),
-        core_allowed: false,
+        core_ready,
+        edge_allowed: (scope.asked != Some(Tier::Hub) || !hub_ready) && elsewhere && scope.allows_edge(),
+        hub_allowed: scope.allows_hub() && elsewhere,
+        core_allowed: scope.allows_core(),
         edge_context,
         hub_context,
     }
@@ -204,6 +262,7 @@ async fn ask(pop: &Pop, messages: Vec<RouteMessage>, surroundings: Surroundings)
 /// it to the other one where it fits.
 pub(crate) fn fit(
     pop: &Pop,
+    request: &ChatRequest,
     mut decision: Decision,
     scope: &Scope,
     prompt_tokens: usize,
@@ -223,6 +282,7 @@ pub(crate) fn fit(
     decision.tier = match decision.tier {
         Tier::Edge if hub.is_some_and(fits) => Tier::Hub,
         Tier::Hub if edge_may && fits(edge) => Tier::Edge,
+        _ if scope.allows_core() && core_ready(pop, request) => Tier::Core,
         _ => {
             let limit = if scope.asked == Some(Tier::Edge) { edge } else { edge.max(hub.unwrap_or(0)) };
             return Err(Fault::ContextExceeded { prompt: prompt_tokens, limit });
@@ -232,6 +292,17 @@ pub(crate) fn fit(
     let reason = format!("{}+context", account.reason());
     account.routed(decision.tier, &reason);
     Ok(decision)
+}
+
+/// Checks a prompt that was rendered because the tier it was meant for is lost.
+pub(crate) fn check_length(pop: &Pop, scope: &Scope, prompt_tokens: usize) -> Result<(), Fault> {
+    let edge = pop.parts.drafter.info().context_length;
+    let hub = match pop.hub() {
+        HubView::Ready(facts) if scope.allows_hub() => facts.context_length,
+        _ => 0,
+    };
+    let limit = edge.max(hub);
+    if prompt_tokens < limit as usize { Ok(()) } else { Err(Fault::ContextExceeded { prompt: prompt_tokens, limit }) }
 }
 
 fn small(number: usize) -> u32 {

@@ -48,12 +48,16 @@ pub(crate) fn describe() {
     describe_histogram!(TOKEN_USAGE, Unit::Count, "Tokens per request, by type.");
     describe_counter!("obsidian_tokens_total", "Prompt and completion tokens.");
     describe_counter!("obsidian_prediction_tokens_total", "Drafted tokens that reached the hub, by outcome.");
-    describe_counter!("obsidian_wan_bytes_total", "Bytes of TLS records to and from the hub.");
+    describe_counter!("obsidian_wan_bytes_total", "Bytes of TLS records to and from hub and upstreams.");
     describe_counter!("obsidian_degraded_total", "Faults that put a request on a lesser path, by part.");
     describe_counter!("obsidian_shield_faults_total", "Faults of the shield's sandbox; masked or restored natively.");
     describe_counter!("obsidian_router_faults_total", "Faults of the router's sandbox; decided natively.");
     describe_counter!("obsidian_drafter_faults_total", "Faults of the draft model's sandbox seen by requests.");
     describe_counter!("obsidian_hub_faults_total", "Faults of the hub and the link to it seen by requests.");
+    describe_counter!("obsidian_core_faults_total", "Faults of upstreams seen by requests.");
+    describe_counter!("obsidian_core_attempts_total", "Attempts at upstreams, by upstream and how they began.");
+    describe_counter!("obsidian_core_retries_total", "Attempts at upstreams after a first one failed.");
+    describe_gauge!("obsidian_core_circuit_open", "1 while an upstream is left alone after failures.");
     // A gauge that nobody has touched yet is not shown at all; zero is a value too.
     gauge!("obsidian_requests_in_flight").set(0.0);
 }

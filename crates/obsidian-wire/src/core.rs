@@ -67,16 +67,7 @@ impl CoreLink {
     /// # Errors
     /// [`CoreSetupError`] names the upstream and what is wrong with its settings.
     pub fn new(upstreams: Vec<Upstream>, options: CoreOptions) -> Result<Self, CoreSetupError> {
-        options.check()?;
-        if upstreams.is_empty() {
-            return Err(CoreSetupError::NoUpstream);
-        }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = upstreams.iter().find(|upstream| !names.insert(upstream.name.clone())) {
-            return Err(CoreSetupError::SameName(twice.name.clone()));
-        }
-        let servers: Vec<_> =
-            upstreams.into_iter().map(|upstream| Server::new(upstream).map(Arc::new)).collect::<Result<_, _>>()?;
+        let servers = servers(upstreams, &options)?;
         let mut tasks = JoinSet::new();
         for server in servers.iter().filter(|_| options.warm_connections > 0) {
             tasks.spawn(tend(server.clone(), options));
@@ -245,6 +236,26 @@ impl Inner {
             retry_after: serving().map(|server| server.pause(now)).min().unwrap_or(Duration::from_secs(1)),
         }
     }
+}
+
+/// Whether a link could be made of these settings; connects to nobody.
+///
+/// # Errors
+/// As [`CoreLink::new`].
+pub fn check(upstreams: Vec<Upstream>, options: &CoreOptions) -> Result<(), CoreSetupError> {
+    servers(upstreams, options).map(drop)
+}
+
+fn servers(upstreams: Vec<Upstream>, options: &CoreOptions) -> Result<Vec<Arc<Server>>, CoreSetupError> {
+    options.check()?;
+    if upstreams.is_empty() {
+        return Err(CoreSetupError::NoUpstream);
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = upstreams.iter().find(|upstream| !names.insert(upstream.name.clone())) {
+        return Err(CoreSetupError::SameName(twice.name.clone()));
+    }
+    upstreams.into_iter().map(|upstream| Server::new(upstream).map(Arc::new)).collect()
 }
 
 /// Looks after one upstream's connections, less often while it cannot be reached.

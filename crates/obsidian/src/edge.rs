@@ -22,6 +22,7 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
     let file: EdgeFile = config::read(&arguments.config)?;
     let data = DataDir::open(&file.data_dir)?;
     let authority = data.authority();
+    let core = file.core().map_err(anyhow::Error::msg)?;
     let hub = file.hub.map(|hub| (hub.address, hub.authority_dir.unwrap_or(authority)));
     let settings = PopSettings {
         name: file.name,
@@ -32,6 +33,7 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
         api_keys_file: file.api_keys_file,
         residency: file.residency,
         hub,
+        core,
         metrics: node::install_metrics()?,
     };
     let pop = node::start_pop(settings).await?;

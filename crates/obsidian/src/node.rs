@@ -14,6 +14,7 @@ use obsidian_sandbox::{
 };
 use obsidian_types::Residency;
 use obsidian_types::limits::{MAX_HUB_SESSIONS, MAX_SEALED_WEIGHT_BYTES};
+use obsidian_wire::core::{CoreLink, CoreOptions, Upstream};
 use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions, ServerTls};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +33,8 @@ pub(crate) struct PopSettings {
     pub(crate) residency: Residency,
     /// `HOST:PORT` of the hub and the folder with the authority both sides trust.
     pub(crate) hub: Option<(String, PathBuf)>,
+    /// Upstreams of the core route.
+    pub(crate) core: Option<(Vec<Upstream>, CoreOptions)>,
     pub(crate) metrics: PrometheusHandle,
 }
 
@@ -75,6 +78,10 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         Some((address, authority)) => Some(connect(address, authority, &settings.name)?),
         None => None,
     };
+    let core = match settings.core {
+        Some((upstreams, options)) => Some(CoreLink::new(upstreams, options)?),
+        None => None,
+    };
     let draft_model = match &settings.draft_model {
         Some(path) => path.clone(),
         None => shipped::DRAFT.file(&settings.data)?,
@@ -88,6 +95,7 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         router_weights,
         drafter: guests.drafter,
         hub,
+        core,
         metrics: settings.metrics,
     };
     Edge::start(edge, parts).await.map_err(|error| match error {

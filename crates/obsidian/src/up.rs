@@ -1,13 +1,15 @@
 //! `obsidian up`: POP and hub in one process on embedded defaults, speaking mutual TLS to each other all the same.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use obsidian_types::Residency;
+use obsidian_wire::core::{CoreOptions, Upstream};
 
-use crate::config::{self, DEFAULT_LISTEN};
+use crate::config::{self, CorePeer, DEFAULT_LISTEN, LengthName};
 use crate::data_dir::DataDir;
 use crate::node::{self, HubSettings, PopSettings};
 
@@ -23,10 +25,42 @@ pub(crate) struct UpArguments {
     /// File with one `TENANT KEY` pair a line
     #[arg(long)]
     api_keys_file: Option<PathBuf>,
+    /// An OpenAI-compatible upstream for the core route, for example https://api.example.com/v1
+    #[arg(long, requires = "core_model")]
+    core_url: Option<String>,
+    /// The model to ask that upstream for
+    #[arg(long, requires = "core_url")]
+    core_model: Option<String>,
+    /// File whose only line is that upstream's API key
+    #[arg(long, requires = "core_url")]
+    core_key_file: Option<PathBuf>,
+}
+
+impl UpArguments {
+    /// The one upstream that can be named on the command line; a POP's configuration file takes several.
+    fn core(&self) -> Result<Option<(Vec<Upstream>, CoreOptions)>> {
+        let (Some(url), Some(model)) = (&self.core_url, &self.core_model) else {
+            return Ok(None);
+        };
+        let peer = CorePeer {
+            name: "core".to_owned(),
+            base_url: url.clone(),
+            model: model.clone(),
+            models: BTreeMap::new(),
+            api_key_file: self.core_key_file.clone(),
+            api_key_env: None,
+            ca_file: None,
+            allow_plaintext: false,
+            length_field: LengthName::default(),
+        };
+        let upstream = peer.upstream().map_err(anyhow::Error::msg)?;
+        Ok(Some((vec![upstream], CoreOptions::default())))
+    }
 }
 
 /// Runs until told to stop.
 pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
+    let core = arguments.core()?;
     let folder = match arguments.data_dir {
         Some(folder) => folder,
         None => DataDir::default_path()?,
@@ -52,6 +86,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         api_keys_file: arguments.api_keys_file,
         residency: Residency::Anywhere,
         hub: Some((hub.local_addr().to_string(), authority)),
+        core,
         metrics: node::install_metrics()?,
     })
     .await?;

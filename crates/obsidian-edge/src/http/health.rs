@@ -20,17 +20,19 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
     let drafter = pop.parts.drafter.is_alive();
     let (hub, hub_well) = hub(&pop);
     let (shield, router) = (pop.shield_health.is_well(), pop.router_health.is_well());
+    let (core, core_well) = core(&pop);
     let draining = pop.is_draining();
     let ready = drafter && !draining;
     let body = json!({
         "ready": ready,
-        "degraded": !(hub_well && shield && router && drafter),
+        "degraded": !(hub_well && core_well && shield && router && drafter),
         "draining": draining,
         "parts": {
             "shield": { "state": if shield { "ready" } else { "native" } },
             "router": { "state": if router { "ready" } else { "native" } },
             "drafter": { "state": if drafter { "ready" } else { "restarting" }, "model": pop.parts.drafter.info().name },
             "hub": hub,
+            "core": core,
         },
     });
     super::json(&pop, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
@@ -46,6 +48,28 @@ fn hub(pop: &Pop) -> (Value, bool) {
         HubView::Unfit => (json!({ "state": "unfit", "detail": "its vocabulary is not the draft model's" }), false),
         HubView::Ready(facts) => (json!({ "state": "ready", "model": facts.model }), true),
     }
+}
+
+fn core(pop: &Pop) -> (Value, bool) {
+    let Some(link) = &pop.parts.core else {
+        return (json!({ "state": "not configured" }), true);
+    };
+    let state = link.state();
+    let upstreams: Vec<Value> = state
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            json!({
+                "name": upstream.name,
+                "model": upstream.model,
+                "circuit": upstream.circuit.as_str(),
+                "resting_s": upstream.resting.map(|rest| rest.as_secs()),
+                "idle_connections": upstream.idle_connections,
+                "last_error": upstream.last_error,
+            })
+        })
+        .collect();
+    (json!({ "state": if state.ready { "ready" } else { "down" }, "upstreams": upstreams }), state.ready)
 }
 
 pub(super) async fn metrics(State(pop): State<Arc<Pop>>) -> Response {

@@ -3,6 +3,7 @@
 //! The state that moves along is the sequence of tokens so far. Noise belongs to positions, not to
 //! engines, so whoever takes over goes on from exactly there. Start at [`choices`].
 
+mod core;
 mod edge;
 mod hub;
 
@@ -21,12 +22,12 @@ use crate::fault::Fault;
 use crate::outcome::{PromptBytes, TokenLogprob};
 use crate::pop::{HubView, Pop};
 use crate::rendering::{self, Patience, drafter_fault};
-use crate::routing::Scope;
+use crate::routing::{self, Scope};
 use crate::shielding::{Shielded, fault_kind};
 use crate::{spans, telemetry};
 
-/// Tiers tried for one request: the first, the other one, and one more attempt at the edge.
-const MAX_ATTEMPTS: u32 = 3;
+/// Tiers tried for one request: the first, the others, and one more attempt at the edge.
+const MAX_ATTEMPTS: u32 = 4;
 
 /// What all choices of one request share.
 #[derive(Clone, Copy)]
@@ -41,50 +42,61 @@ pub(crate) struct Shared<'a> {
 /// Runs all choices of the request to their ends, at the same time. The first fault ends them all.
 pub(crate) async fn choices(
     shared: Shared<'_>,
-    prompt: Masked<TokenIds>,
+    prompt: Option<Masked<TokenIds>>,
     tier: Tier,
     outgoing: &Arc<Outgoing>,
 ) -> Result<(), Fault> {
-    shared.account.prompt_tokens(prompt.get().as_slice().len());
-    let runs = (0..shared.request.choices).map(|choice| {
+    let run = |choice| {
         // Stop strings are the client's own: they are compared with what the client sees, which is restored.
         let answer = Answer::new(choice, &shared.request.stop, shared.shielded.vault.clone(), outgoing.clone());
-        let mut run = Run::new(shared, prompt.clone(), answer);
-        async move {
-            let finish = answer_on(&mut run, tier).await?;
-            run.finish(finish).await
-        }
+        Run::new(shared, prompt.clone(), answer)
+    };
+    let mut runs: Vec<Run<'_>> = (0..shared.request.choices).map(run).collect();
+    if tier != Tier::Core {
+        return futures::future::try_join_all(runs.iter_mut().map(|run| answer_on(run, tier))).await.map(drop);
+    }
+    // An upstream makes all choices of one request itself; those it leaves unfinished go on one by one.
+    let lost = match core::run(shared, &mut runs).await {
+        Ok(()) => return Ok(()),
+        Err(Stumble::Over(fault)) => return Err(fault),
+        Err(Stumble::Lost(lost)) => lost,
+    };
+    let unfinished = runs.iter_mut().filter(|run| !run.ended).map(|run| async {
+        let next = run.moves_on(tier, lost.clone()).await?;
+        answer_on(run, next).await
     });
-    futures::future::try_join_all(runs).await.map(drop)
+    futures::future::try_join_all(unfinished).await.map(drop)
 }
 
 /// Runs one choice on `tier` to its end, on others if need be.
-async fn answer_on(run: &mut Run<'_>, tier: Tier) -> Result<FinishReason, Fault> {
+async fn answer_on(run: &mut Run<'_>, tier: Tier) -> Result<(), Fault> {
     let mut tier = tier;
-    let mut attempts = 1;
     loop {
-        run.begin(tier);
+        if tier != Tier::Core {
+            run.begin(tier);
+            run.render().await?;
+        }
         let span = spans::attempt(tier, run.account.operation(), &run.model, run.answer.choice());
         let begun = Instant::now();
         let ended = match tier {
+            // What an upstream said before it was lost may have been as long as the answer may be.
+            Tier::Edge | Tier::Hub if run.remaining() == 0 => Ok(FinishReason::Length),
             Tier::Edge => edge::run(run).instrument(span.clone()).await,
             Tier::Hub => hub::run(run).instrument(span.clone()).await,
-            Tier::Core => return Err(Fault::CoreNotConfigured),
+            Tier::Core => match core::run(run.shared, std::slice::from_mut(run)).await {
+                Ok(()) => return Ok(()),
+                Err(stumble) => Err(stumble),
+            },
         };
-        run.attempted(tier, &span, begun, &ended);
+        if tier != Tier::Core {
+            run.attempted(tier, &span, begun, ended.as_ref().map(|finish| Some(*finish)));
+        }
         let lost = match ended {
-            Ok(finish) => return Ok(finish),
+            Ok(finish) => return run.finish(finish).await,
             Err(Stumble::Over(fault)) => return Err(fault),
             Err(Stumble::Lost(lost)) => lost,
         };
-        tracing::warn!(%tier, part = lost.part, what = lost.what, "lost in the middle of an answer");
-        let next = run.after(tier).filter(|_| attempts < MAX_ATTEMPTS);
-        let Some(next) = next else {
-            return Err(lost.fault);
-        };
-        run.account.degrade(lost.part, lost.what);
-        attempts += 1;
-        tier = next;
+        tier = run.moves_on(tier, lost).await?;
     }
 }
 
@@ -97,6 +109,7 @@ pub(crate) enum Stumble {
 }
 
 /// A tier that was lost.
+#[derive(Clone)]
 pub(crate) struct Lost {
     part: &'static str,
     what: &'static str,
@@ -125,14 +138,18 @@ impl Lost {
 
 /// One choice of a request while it runs.
 pub(crate) struct Run<'a> {
+    shared: Shared<'a>,
     pop: &'a Pop,
     account: &'a Account,
     answer: Answer,
     shielded: &'a Shielded,
     scope: Scope,
-    prompt: Masked<TokenIds>,
+    /// Rendered for the models of this POP and its hub, as soon as one of them is needed.
+    prompt: Option<Masked<TokenIds>>,
     /// Tokens of the answer so far, the end token not among them.
     emitted: Vec<TokenId>,
+    /// What an upstream has said of the answer, masked.
+    upstream_text: String,
     sampling: Sampling,
     /// How many alternatives to tell the probability of, if any probabilities are asked for.
     logprobs: Option<u8>,
@@ -140,26 +157,38 @@ pub(crate) struct Run<'a> {
     speculation: Speculation,
     tenant_salt: [u8; obsidian_wire::prefix::SALT_BYTES],
     hub_lost: bool,
+    core_lost: bool,
+    attempts: u32,
+    /// The client has been told that this choice is complete.
+    ended: bool,
+    /// A stop string ended it, not whoever made it.
+    stopped_early: bool,
     model: String,
 }
 
 impl<'a> Run<'a> {
     /// A choice that is about to run.
-    fn new(shared: Shared<'a>, prompt: Masked<TokenIds>, answer: Answer) -> Self {
+    fn new(shared: Shared<'a>, prompt: Option<Masked<TokenIds>>, answer: Answer) -> Self {
         let Shared { pop, request, shielded, scope, account } = shared;
         Self {
+            shared,
             pop,
             account,
             shielded,
             scope,
             prompt,
             emitted: Vec::new(),
+            upstream_text: String::new(),
             sampling: Sampling { choice: answer.choice(), ..request.sampling.clone() },
             logprobs: request.logprobs,
             max_tokens: request.max_tokens,
             speculation: request.speculation,
             tenant_salt: pop.tenants.prefix_salt(&request.tenant),
             hub_lost: false,
+            core_lost: false,
+            attempts: 1,
+            ended: false,
+            stopped_early: false,
             model: String::new(),
             answer,
         }
@@ -167,18 +196,20 @@ impl<'a> Run<'a> {
 
     /// Sends what is still held back, and that this choice is complete.
     async fn finish(&mut self, reason: FinishReason) -> Result<(), Fault> {
+        self.ended = true;
         self.account.finished(reason);
         let finished = self.answer.finish(self.pop, self.account, &self.model, reason);
         finished.instrument(spans::stage("restore")).await
     }
 
     /// Tells how an attempt went.
-    fn attempted(&self, tier: Tier, span: &Span, begun: Instant, ended: &Result<FinishReason, Stumble>) {
+    fn attempted(&self, tier: Tier, span: &Span, begun: Instant, ended: Result<Option<FinishReason>, &Stumble>) {
         let error = match ended {
-            Ok(reason) => {
-                span.record("gen_ai.response.finish_reasons", finish_text(*reason));
+            Ok(Some(reason)) => {
+                span.record("gen_ai.response.finish_reasons", finish_text(reason));
                 None
             }
+            Ok(None) => None,
             Err(Stumble::Lost(lost)) => Some(lost.what),
             Err(Stumble::Over(fault)) => Some(fault.to_api().code.unwrap_or("error")),
         };
@@ -204,21 +235,60 @@ impl<'a> Run<'a> {
         self.account.moved(tier, &self.model);
     }
 
-    /// Who goes on when `tier` is lost.
+    /// Who goes on when `tier` is lost; the fault that the client is told if nobody can.
+    async fn moves_on(&mut self, tier: Tier, lost: Lost) -> Result<Tier, Fault> {
+        tracing::warn!(%tier, part = lost.part, what = lost.what, "lost in the middle of an answer");
+        self.attempts += 1;
+        let Some(next) = self.after(tier).filter(|_| self.attempts <= MAX_ATTEMPTS) else {
+            return Err(lost.fault);
+        };
+        if tier == Tier::Core && self.adopt().await?.is_none() {
+            return Err(lost.fault);
+        }
+        self.account.degrade(lost.part, lost.what);
+        // A prompt that is too long for the tiers that are left: what matters is why they were needed.
+        if next != Tier::Core && self.render().await.is_err_and(|fault| matches!(fault, Fault::ContextExceeded { .. }))
+        {
+            return Err(lost.fault);
+        }
+        Ok(next)
+    }
+
     fn after(&mut self, tier: Tier) -> Option<Tier> {
+        let hub = self.scope.allows_hub() && matches!(self.pop.hub(), HubView::Ready(_));
+        // What has begun goes on with its own tokens, which mean nothing to an upstream.
+        let core = self.emitted.is_empty() && self.scope.allows_core() && !self.core_lost;
+        let core = core && routing::core_ready(self.pop, self.shared.request);
+        // The POP's own model may nearly always: no residency keeps data off the POP it is on.
+        let edge = self.scope.allows_edge().then_some(Tier::Edge);
         match tier {
-            // The POP's own model always may: no residency keeps data off the POP it is on.
             Tier::Hub => {
                 self.hub_lost = true;
-                Some(Tier::Edge)
+                if core { Some(Tier::Core) } else { edge }
             }
-            Tier::Edge => {
-                let hub = self.scope.allows_hub() && !self.hub_lost;
-                let hub = hub && matches!(self.pop.hub(), HubView::Ready(_));
-                Some(if hub { Tier::Hub } else { Tier::Edge })
+            Tier::Edge if hub && !self.hub_lost => Some(Tier::Hub),
+            Tier::Edge if core => Some(Tier::Core),
+            Tier::Edge => edge,
+            Tier::Core => {
+                self.core_lost = true;
+                if hub && !self.hub_lost { Some(Tier::Hub) } else { edge }
             }
-            Tier::Core => None,
         }
+    }
+
+    /// Renders the prompt if that has not been done yet, and checks that it fits somewhere.
+    async fn render(&mut self) -> Result<(), Fault> {
+        if self.prompt.is_none() {
+            let prompt = rendering::render(self.pop, self.shielded).await?;
+            routing::check_length(self.pop, &self.scope, prompt.get().as_slice().len())?;
+            self.account.prompt_tokens(prompt.get().as_slice().len());
+            self.prompt = Some(prompt);
+        }
+        Ok(())
+    }
+
+    fn prompt_ids(&self) -> &[TokenId] {
+        self.prompt.as_ref().map_or(&[], |prompt| prompt.get().as_slice())
     }
 
     /// Tokens the answer may still have.
@@ -229,12 +299,12 @@ impl<'a> Run<'a> {
 
     /// The index of the answer's first token: penalties count from here on, whoever goes on with the answer.
     fn answer_start(&self) -> u32 {
-        u32::try_from(self.prompt.get().as_slice().len()).unwrap_or(u32::MAX)
+        u32::try_from(self.prompt_ids().len()).unwrap_or(u32::MAX)
     }
 
     /// Prompt and answer so far.
     fn sequence(&self) -> Vec<TokenId> {
-        let mut sequence = self.prompt.get().as_slice().to_vec();
+        let mut sequence = self.prompt_ids().to_vec();
         sequence.extend(&self.emitted);
         sequence
     }
@@ -242,8 +312,8 @@ impl<'a> Run<'a> {
     /// Prompt and answer so far, sealed for the hub. (`&mut`, because a shared reference to what holds a
     /// sandbox cannot cross an await point.)
     async fn sealed(&mut self) -> Result<Masked<TokenIds>, Fault> {
-        if self.emitted.is_empty() {
-            return Ok(self.prompt.clone());
+        if let Some(prompt) = self.prompt.as_ref().filter(|_| self.emitted.is_empty()) {
+            return Ok(prompt.clone());
         }
         rendering::seal(self.pop, self.shielded, self.sequence()).await
     }

@@ -9,6 +9,7 @@ use obsidian_guests as guests;
 use obsidian_registry::{Artifact, Verified};
 use obsidian_sandbox::{ComputePool, Drafter, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile};
 use obsidian_wire::HubLink;
+use obsidian_wire::core::CoreLink;
 use serde_json::{Value, json};
 
 /// Compiled code shared by all tests and runs: compiling is tested elsewhere.
@@ -54,6 +55,7 @@ pub(crate) struct Pop {
     shield: Verified<Artifact>,
     drafter: Drafter,
     hub: Option<HubLink>,
+    core: Option<CoreLink>,
 }
 
 impl Pop {
@@ -65,6 +67,7 @@ impl Pop {
             shield: guests::shield().expect("pinned"),
             drafter: drafter(),
             hub: None,
+            core: None,
         }
     }
 
@@ -78,6 +81,12 @@ impl Pop {
     pub(crate) fn hub(mut self, drafter: Drafter, link: HubLink) -> Self {
         self.drafter = drafter;
         self.hub = Some(link);
+        self
+    }
+
+    /// With a core route.
+    pub(crate) fn core(mut self, link: CoreLink) -> Self {
+        self.core = Some(link);
         self
     }
 
@@ -99,6 +108,7 @@ impl Pop {
             router_weights: RouterWeights::parse(weights).expect("shipped weights"),
             drafter: self.drafter,
             hub: self.hub,
+            core: self.core,
             metrics: recorder(),
         }
     }

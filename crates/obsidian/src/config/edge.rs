@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use obsidian_types::Residency;
+use obsidian_wire::core::{CoreOptions, Upstream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RoleFile;
+use super::{CorePeer, CoreRoute, RoleFile};
 
 /// Configuration of a POP.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,6 +35,25 @@ pub(crate) struct EdgeFile {
     pub(crate) residency: Residency,
     /// The regional hub; without it this POP answers alone.
     pub(crate) hub: Option<HubPeer>,
+    /// Upstreams of the core route; without them there is none.
+    #[serde(default)]
+    pub(crate) core: Vec<CorePeer>,
+    /// How patient the core route is with its upstreams.
+    pub(crate) core_route: Option<CoreRoute>,
+}
+
+impl EdgeFile {
+    /// The core route's settings, if there is one.
+    pub(crate) fn core(&self) -> Result<Option<(Vec<Upstream>, CoreOptions)>, String> {
+        if self.core.is_empty() {
+            return match self.core_route {
+                None => Ok(None),
+                Some(_) => Err("core_route is set, but there is no upstream: add a [[core]] section".to_owned()),
+            };
+        }
+        let upstreams = self.core.iter().map(CorePeer::upstream).collect::<Result<_, _>>()?;
+        Ok(Some((upstreams, self.core_route.clone().unwrap_or_default().options())))
+    }
 }
 
 /// How a POP reaches its hub.
@@ -72,6 +92,13 @@ impl RoleFile for EdgeFile {
             && hub.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
         {
             problems.push(format!("hub.address = \"{}\" is not HOST:PORT", hub.address));
+        }
+        match self.core() {
+            Err(problem) => problems.push(problem),
+            Ok(Some((upstreams, options))) => {
+                problems.extend(obsidian_wire::core::check(upstreams, &options).err().map(|error| error.to_string()));
+            }
+            Ok(None) => {}
         }
         problems
     }

@@ -2,9 +2,10 @@
 //!
 //! A key is wrong or unknown: refused by name, with file and line. Secrets are never values here, only
 //! the names of files that hold them. `obsidian config` checks a file and prints schema and reference,
-//! both made from the comments in [`edge`] and [`hub`].
+//! both made from the comments in [`edge`], [`mod@core`] and [`hub`].
 
 pub(crate) mod command;
+mod core;
 mod edge;
 mod environment;
 mod hub;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+pub(crate) use self::core::{CorePeer, CoreRoute, LengthName};
 pub(crate) use self::edge::EdgeFile;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};
 
