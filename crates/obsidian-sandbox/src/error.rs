@@ -129,6 +129,44 @@ pub enum WeightError {
         /// The file.
         path: String,
     },
+    /// A running node uses it.
+    #[error("weight file {path} is in use by a running node: stop it first")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// Another process writes it.
+    #[error("{path} is being fetched by another process: wait for it, or stop it")]
+    Busy {
+        /// The file.
+        path: String,
+    },
+    /// Not a name for a model.
+    #[error("{name:?} is no name for a model: use up to 96 letters, digits, `.`, `_` and `-`, a letter or digit first")]
+    BadName {
+        /// What was given.
+        name: String,
+    },
+    /// Another model has the name.
+    #[error("another model is called {name}: choose another name with --name, or replace it with --replace")]
+    NameTaken {
+        /// Which name.
+        name: String,
+    },
+    /// No more names.
+    #[error("the store names {limit} models already: remove one with `obsidian model remove NAME`")]
+    TooManyModels {
+        /// How many it names at most.
+        limit: usize,
+    },
+    /// A manifest that cannot be read.
+    #[error("the manifest {path} is damaged ({reason}): delete it and add the model again")]
+    Manifest {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Too large to be sealed in memory.
     #[error("weight file {path} has {length} bytes, more than {limit}: import it into the weight store")]
     TooLarge {

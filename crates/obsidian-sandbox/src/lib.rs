@@ -28,4 +28,4 @@ pub use error::{ComputeError, Refusal, SandboxError, WeightError};
 pub use pool::{ComputePool, ComputePoolOptions};
 pub use router::RouterSandbox;
 pub use shield::{SandboxRestorer, ShieldSandbox};
-pub use weights::{Progress, WeightFile, WeightStore};
+pub use weights::{Catalogue, Manifest, PartialFile, Progress, Swept, WeightFile, WeightStore};

@@ -197,6 +197,18 @@ impl fmt::Debug for ClientTls {
     }
 }
 
+/// When a certificate file's first certificate begins and ceases to be valid, seconds since 1970.
+///
+/// # Errors
+/// The file cannot be read or holds no certificate.
+pub fn validity(path: &Path) -> Result<(i64, i64), TlsError> {
+    let content = || TlsError::Content { path: path.to_owned(), what: "certificate" };
+    let list = certificates(path)?;
+    let (_, certificate) = X509Certificate::from_der(list.first().ok_or_else(content)?).map_err(|_| content())?;
+    let validity = certificate.validity();
+    Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
 /// The name in the certificate a peer showed; requests carry it as an extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerName(pub String);

@@ -5,6 +5,7 @@
 //! DATA/authority/     the development CA and the nodes' certificates, key files 0600
 //! DATA/aot/           compiled guests, only this node's user may write
 //! DATA/models/        shipped models, one file each, named by content
+//! DATA/models/names/  what models were added under which names; their bytes are in DATA/models/weights/
 //! ```
 
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -13,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use obsidian_sandbox::Catalogue;
 
 /// An existing, private data directory.
 pub(crate) struct DataDir {
@@ -52,6 +54,16 @@ impl DataDir {
         let folder = self.path.join("models");
         create_private(&folder)?;
         Ok(folder)
+    }
+
+    /// Whether a model was ever added.
+    pub(crate) fn has_catalogue(&self) -> bool {
+        self.path.join("models/names").is_dir()
+    }
+
+    /// The names of models that were added, and their weights.
+    pub(crate) fn catalogue(&self) -> Result<Catalogue> {
+        Ok(Catalogue::open(&self.models()?)?)
     }
 
     /// The key that placeholders are derived from; made at first use.

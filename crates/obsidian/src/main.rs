@@ -1,7 +1,7 @@
 //! The `obsidian` command. One file per subcommand; this one parses and dispatches.
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
-//! `model` looks at model files, `config` at configuration files; `key` and
+//! `model` keeps models, `config` looks at configuration files, `doctor` at everything a node needs; `key` and
 //! `module` sign modules and judge signatures. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
@@ -15,6 +15,7 @@ mod chat;
 mod client;
 mod config;
 mod data_dir;
+mod doctor;
 mod edge;
 mod exit;
 mod hub;
@@ -55,6 +56,7 @@ enum Command {
     Config(config::command::ConfigArguments),
     Key(key::KeyArguments),
     Module(module::ModuleArguments),
+    Doctor(doctor::DoctorArguments),
 }
 
 fn main() -> ExitCode {
@@ -77,9 +79,10 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Chat(arguments) => runtime.block_on(chat::run(arguments)),
         Command::Edge(arguments) => runtime.block_on(edge::run(arguments)),
         Command::Hub(arguments) => runtime.block_on(hub::run(arguments)),
-        Command::Model(arguments) => model::run(arguments),
+        Command::Model(arguments) => runtime.block_on(model::run(arguments)),
         Command::Config(arguments) => config::command::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Module(arguments) => module::run(&arguments),
+        Command::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
     }
 }

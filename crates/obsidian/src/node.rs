@@ -10,16 +10,17 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, KeyTable, RouterWeights, StartError, TenantSecret};
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
-    ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile, WeightStore,
+    ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
 };
 use obsidian_types::Residency;
-use obsidian_types::limits::{MAX_HUB_SESSIONS, MAX_SEALED_WEIGHT_BYTES};
+use obsidian_types::limits::MAX_HUB_SESSIONS;
 use obsidian_wire::core::{CoreLink, CoreOptions, Upstream};
 use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions, ServerTls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::DataDir;
 use crate::exit::Stop;
+use crate::model::locate;
 use crate::shipped;
 
 /// Everything a POP is started from.
@@ -82,12 +83,8 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         Some((upstreams, options)) => Some(CoreLink::new(upstreams, options)?),
         None => None,
     };
-    let draft_model = match &settings.draft_model {
-        Some(path) => path.clone(),
-        None => shipped::DRAFT.file(&settings.data)?,
-    };
-    let data = settings.data;
-    let guests = tokio::task::spawn_blocking(move || Guests::load(&data, &draft_model)).await??;
+    let (data, draft_model) = (settings.data, settings.draft_model);
+    let guests = tokio::task::spawn_blocking(move || Guests::load(&data, draft_model.as_deref())).await??;
     let parts = EdgeParts {
         pool: guests.pool,
         shield: Arc::new(guests.shield),
@@ -106,11 +103,11 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
 }
 
 /// Loads the target model and listens for POPs.
-pub(crate) async fn start_hub(settings: HubSettings) -> Result<HubHandle> {
-    let model_path = match settings.target_model {
-        Some(path) => path,
-        None => shipped::TARGET.file(&settings.data)?,
-    };
+pub(crate) async fn start_hub(settings: HubSettings) -> Result<RunningHub> {
+    let (data, target) = (settings.data, settings.target_model);
+    let shown = target.as_ref().map_or(shipped::TARGET.name.to_owned(), |model| model.display().to_string());
+    let located = tokio::task::spawn_blocking(move || locate::target_file(target.as_deref(), &data)).await?;
+    let (model_path, weights) = located?;
     let mut names = settings.names;
     if !settings.listen.ip().is_unspecified() {
         names.push(settings.listen.ip().to_string());
@@ -119,15 +116,34 @@ pub(crate) async fn start_hub(settings: HubSettings) -> Result<HubHandle> {
     let config = HubConfig {
         listen: settings.listen,
         tls: ServerTls::new(&identity)?,
-        model_path: model_path.clone(),
+        model_path,
         threads: settings.threads.unwrap_or_else(obsidian_hub::default_threads),
         kv_budget_bytes: settings.kv_budget_mib << 20,
         max_sessions: MAX_HUB_SESSIONS,
     };
-    Hub::start(config).await.map_err(|error| match error {
+    let hub = Hub::start(config).await.map_err(|error| match error {
         HubError::Listen { ref source, .. } => listening(&error, source),
-        other => anyhow::Error::from(other).context(format!("the hub does not start with {}", model_path.display())),
-    })
+        other => anyhow::Error::from(other).context(format!("the hub does not start with {shown}")),
+    })?;
+    Ok(RunningHub { hub, _weights: weights })
+}
+
+/// A hub, and the hold on its model that keeps `obsidian model remove` from taking it away.
+pub(crate) struct RunningHub {
+    hub: HubHandle,
+    _weights: Option<WeightFile>,
+}
+
+impl RunningHub {
+    /// Where POPs connect.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.hub.local_addr()
+    }
+
+    /// Lets streams finish, then stops.
+    pub(crate) async fn shutdown(self) {
+        self.hub.shutdown().await;
+    }
 }
 
 /// Says what to do about a listener that cannot be had.
@@ -176,7 +192,8 @@ struct Guests {
 
 impl Guests {
     /// Compiles what is not compiled yet, all at once, then loads. Blocks for up to a few seconds.
-    fn load(data: &DataDir, draft_model: &Path) -> Result<Self> {
+    fn load(data: &DataDir, draft_model: Option<&Path>) -> Result<Self> {
+        let weights = locate::draft_weights(draft_model, data)?;
         let started = Instant::now();
         let engines = Engines::new(&EngineOptions::new(data.aot()))?;
         let (shield, router, drafter) =
@@ -192,8 +209,10 @@ impl Guests {
             pool: ComputePool::new(threads)?,
             shield: ShieldSandbox::load(&engines, &shield)?,
             router: RouterSandbox::load(&engines, &router)?,
-            drafter: Drafter::start(&engines, &drafter, weights(data, draft_model)?)
-                .with_context(|| format!("the draft model {} does not run", draft_model.display()))?,
+            drafter: Drafter::start(&engines, &drafter, weights).with_context(|| match draft_model {
+                Some(model) => format!("the draft model {} does not run", model.display()),
+                None => "the shipped draft model does not run".to_owned(),
+            })?,
         };
         tracing::info!(
             compile_ms = compiled.as_millis() as u64,
@@ -203,15 +222,4 @@ impl Guests {
         );
         Ok(guests)
     }
-}
-
-/// Small files are copied to sealed memory; large ones into the store, where nobody edits them.
-fn weights(data: &DataDir, path: &Path) -> Result<WeightFile> {
-    let length =
-        std::fs::metadata(path).with_context(|| format!("cannot read the draft model {}", path.display()))?.len();
-    if length <= MAX_SEALED_WEIGHT_BYTES {
-        return Ok(WeightFile::open(path, None)?);
-    }
-    let store = WeightStore::open(data.models()?.join("weights"))?;
-    Ok(store.import(path, None, &mut |_, _| ())?)
 }

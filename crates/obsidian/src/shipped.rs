@@ -33,6 +33,16 @@ pub(crate) const TARGET: ShippedModel = ShippedModel {
 pub(crate) const ALL: [&ShippedModel; 2] = [&DRAFT, &TARGET];
 
 impl ShippedModel {
+    /// The model's file.
+    pub(crate) fn bytes(&self) -> &'static [u8] {
+        self.bytes
+    }
+
+    /// Whether a file with these bytes is this model.
+    pub(crate) fn is(&self, file: &[u8]) -> bool {
+        self.bytes == file
+    }
+
     /// The model as a file in the data directory.
     pub(crate) fn file(&self, data: &DataDir) -> Result<PathBuf> {
         data.store_model(self.name, self.bytes)

@@ -22,6 +22,12 @@ pub(crate) struct UpArguments {
     /// Where clients connect; other than loopback needs --api-keys-file
     #[arg(long, default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
+    /// Draft model of the POP: a name from `obsidian model list` or a GGUF file [default: the shipped one]
+    #[arg(long, value_name = "MODEL")]
+    draft_model: Option<PathBuf>,
+    /// Target model of the hub: a name from `obsidian model list` or a GGUF file [default: the shipped one]
+    #[arg(long, value_name = "MODEL")]
+    target_model: Option<PathBuf>,
     /// File with one `TENANT KEY` pair a line
     #[arg(long)]
     api_keys_file: Option<PathBuf>,
@@ -71,7 +77,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         threads: None,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         data: DataDir::open(&folder)?,
-        target_model: None,
+        target_model: arguments.target_model,
         kv_budget_mib: config::default_kv_budget_mib(),
         names: Vec::new(),
         authority: authority.clone(),
@@ -81,7 +87,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         name: "local".to_owned(),
         listen: arguments.listen,
         data,
-        draft_model: None,
+        draft_model: arguments.draft_model,
         router_weights: None,
         api_keys_file: arguments.api_keys_file,
         residency: Residency::Anywhere,

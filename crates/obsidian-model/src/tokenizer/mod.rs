@@ -215,10 +215,12 @@ impl Tokenizer {
         &self.specials
     }
 
-    /// SHA-256 in lower-case hexadecimal over every token's length, bytes and class, and the special ids.
+    /// SHA-256 in lower-case hexadecimal over every token's length, bytes and class, and the special ids. Unused tokens
+    /// at the end do not count: models that were published as a pair differ in such padding.
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        for id in 0..self.vocabulary_size() {
+        let used = (0..self.vocabulary_size()).rev().find(|id| self.vocabulary.class(*id) != Class::Other);
+        for id in 0..used.map_or(0, |last| last + 1) {
             let piece = self.piece(id).unwrap_or_default();
             digest.update((piece.len() as u32).to_le_bytes());
             digest.update(&piece);

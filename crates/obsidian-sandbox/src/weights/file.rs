@@ -104,6 +104,29 @@ impl fmt::Debug for WeightFile {
     }
 }
 
+/// Feeds the whole of `source` to `digester` and leaves it at its end.
+pub(super) fn digest_into(
+    source: &mut File,
+    digester: &mut Digester,
+    length: u64,
+    progress: Progress<'_>,
+) -> std::io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut done = 0;
+    loop {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                digester.update(&chunk[..read]);
+                done += read as u64;
+                progress(done, length.max(done));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Reads `source` to its end, digesting it and writing it to `target` if there is one.
 pub(super) fn copy(
     source: &mut dyn Read,

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "what a test sets up must be there")]
 
 mod aot;
+mod catalogue;
 mod drafter;
 mod exactness;
 mod function;

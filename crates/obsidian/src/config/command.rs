@@ -34,7 +34,7 @@ enum Action {
 
 /// A role that has a configuration file.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Role {
+pub(crate) enum Role {
     Edge,
     Hub,
 }

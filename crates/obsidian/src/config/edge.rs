@@ -23,7 +23,7 @@ pub(crate) struct EdgeFile {
     pub(crate) listen: SocketAddr,
     /// Where keys, compiled guests and models are kept.
     pub(crate) data_dir: PathBuf,
-    /// The draft model: a GGUF file; the shipped one if absent.
+    /// The draft model: a name from `obsidian model list` or a GGUF file; the shipped one if absent.
     pub(crate) draft_model: Option<PathBuf>,
     /// The router's weights: a JSON file; the shipped ones if absent.
     pub(crate) router_weights: Option<PathBuf>,

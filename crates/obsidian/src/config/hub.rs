@@ -19,7 +19,7 @@ pub(crate) struct HubFile {
     pub(crate) listen: SocketAddr,
     /// Where keys and models are kept.
     pub(crate) data_dir: PathBuf,
-    /// The target model: a GGUF file; the shipped one if absent.
+    /// The target model: a name from `obsidian model list` or a GGUF file; the shipped one if absent.
     pub(crate) target_model: Option<PathBuf>,
     /// Threads that compute the model; all processors but one if absent. The answers do not depend on it.
     pub(crate) threads: Option<usize>,

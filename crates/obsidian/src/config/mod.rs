@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+pub(crate) use self::command::Role;
 pub(crate) use self::core::{CorePeer, CoreRoute, LengthName};
 pub(crate) use self::edge::EdgeFile;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};

@@ -152,8 +152,7 @@ const STOPPED: &[Stopped] = &[
                   printf 'data_dir = \"DIR/data\"\\nlisten = \"127.0.0.1:0\"\\ntarget_model = \"DIR/model.gguf\"\\n' > DIR/hub.toml",
         arguments: "hub --config DIR/hub.toml",
         code: 1,
-        error: "error: the hub does not start with DIR/model.gguf: cannot serve the model: engine failed: \
-                DIR/model.gguf: not a valid GGUF file: the file is truncated",
+        error: "error: the hub does not start with DIR/model.gguf: not a valid GGUF file: the file is truncated",
     },
     Stopped {
         what: "a read-only data directory",

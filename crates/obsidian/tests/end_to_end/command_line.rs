@@ -5,7 +5,13 @@ use std::process::{Command, Output};
 use crate::support::binary;
 
 fn obsidian(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).env_remove("OBSIDIAN_URL").env("COLUMNS", "100").output().unwrap()
+    Command::new(binary())
+        .args(arguments)
+        .env_remove("OBSIDIAN_URL")
+        .env_remove("OBSIDIAN_MODEL_ENDPOINT")
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -14,12 +20,29 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_is_as_reviewed() {
-    for command in ["", "up", "chat", "edge", "hub", "model", "config", "key", "module"] {
+    let commands = [
+        "",
+        "up",
+        "chat",
+        "edge",
+        "hub",
+        "config",
+        "key",
+        "module",
+        "doctor",
+        "model",
+        "model add",
+        "model pull",
+        "model list",
+        "model inspect",
+        "model remove",
+    ];
+    for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
         let output = obsidian(&arguments);
         assert!(output.status.success());
-        let name = if command.is_empty() { "obsidian" } else { command };
+        let name = if command.is_empty() { "obsidian".to_owned() } else { command.replace(' ', "_") };
         insta::assert_snapshot!(format!("help_{name}"), text(&output.stdout));
     }
 }

@@ -4,9 +4,14 @@
 
 mod bad_inputs;
 mod command_line;
+mod doctor;
 mod exactness;
 mod faults;
+mod models;
 mod openai_client;
+#[path = "../../../obsidian-wire/tests/wire/registry.rs"]
+#[expect(dead_code, reason = "shared with the tests of the registry client, which use more of it")]
+mod registry;
 mod secrecy;
 mod signatures;
 mod support;
