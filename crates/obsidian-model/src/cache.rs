@@ -25,6 +25,12 @@ impl CacheShape {
         self.head_size * PAGE_TOKENS
     }
 
+    /// Bytes that a sequence's first tokens take.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        // Each factor is bounded by far less than 2³², but not their product in 32 bits.
+        self.layers as u64 * self.heads as u64 * 2 * (self.head_size as u64 * PAGE_TOKENS as u64) * 4
+    }
+
     fn page_floats(&self) -> usize {
         self.layers * self.heads * 2 * self.slab()
     }

@@ -1,6 +1,6 @@
 //! Small language models, with the same bits on every machine.
 //!
-//! GGUF files read in place, byte-level BPE, chat templates, the `llama` architecture, sampling with
+//! GGUF files read in place, byte-level BPE, chat templates, the architectures of [`Architecture`], sampling with
 //! coupled noise. Synchronous, no I/O but mapping a file, no clocks and no randomness of its own; compiles
 //! natively and to `wasm32-wasip2`. Start at [`Model`]; the arithmetic is pinned in `kernel`.
 
@@ -9,6 +9,8 @@ mod cache;
 mod environment;
 mod error;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gguf;
 mod half;
 mod kernel;

@@ -11,6 +11,9 @@ pub(crate) const MAX_LAYERS: usize = 512;
 /// buffers of gigabytes.
 pub(crate) const MAX_WIDTH: usize = 1 << 17;
 pub(crate) const MAX_CONTEXT: usize = 1 << 20;
+/// Most bytes that the keys and values of a few tokens may take: more than any published model needs, so that a small
+/// file of narrow matrices cannot ask for the machine's memory.
+const MAX_PAGE_BYTES: u64 = 512 << 20;
 
 /// The sizes of a model.
 #[derive(Clone, Debug)]
@@ -48,6 +51,10 @@ impl Shape {
         let epsilon = epsilon.ok_or_else(|| ModelError::malformed("the norm's epsilon is missing or out of range"))?;
         let context = keys.size("context_length", MAX_CONTEXT)?;
         let layers = keys.size("block_count", MAX_LAYERS)?;
+        let cache = CacheShape { layers, heads: cache_heads, head_size, context };
+        if cache.page_bytes() > MAX_PAGE_BYTES {
+            return Err(ModelError::unsupported("keys and values of this size"));
+        }
         Ok(Self {
             width,
             heads,
@@ -55,7 +62,7 @@ impl Shape {
             feed_width: keys.size("feed_forward_length", MAX_WIDTH)?,
             vocabulary,
             epsilon: epsilon as f32,
-            cache: CacheShape { layers, heads: cache_heads, head_size, context },
+            cache,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use obsidian_model::gguf::TensorKind;
 use obsidian_model::synthetic::Synthetic;
-use obsidian_model::{Kernel, KvCache, Lane, Model, ModelError, Wanted, Workspace};
+use obsidian_model::{Architecture, Kernel, KvCache, Lane, Model, ModelError, Wanted, Workspace};
 use proptest::prelude::*;
 
 fn model(synthetic: &Synthetic) -> Model {
@@ -32,7 +32,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 
 fn shapes() -> Vec<Synthetic> {
     let base = Synthetic::default();
-    vec![
+    let mut shapes = vec![
         base.clone(),
         Synthetic { kind: TensorKind::F32, tied: false, seed: 2, ..base.clone() },
         Synthetic { kind: TensorKind::F16, key_heads: 4, seed: 3, ..base.clone() },
@@ -46,7 +46,19 @@ fn shapes() -> Vec<Synthetic> {
             seed: 4,
             ..base
         },
-    ]
+    ];
+    let architectures = Architecture::ALL.into_iter().cycle();
+    let kinds = [TensorKind::BF16, TensorKind::Q4_0, TensorKind::Q5_0, TensorKind::Q4K, TensorKind::Q6K];
+    shapes.extend(architectures.zip(kinds).map(|(architecture, kind)| Synthetic {
+        architecture,
+        width: 256,
+        feed_width: 256,
+        layers: 1,
+        kind,
+        varied_norms: true,
+        ..Synthetic::default()
+    }));
+    shapes
 }
 
 #[test]

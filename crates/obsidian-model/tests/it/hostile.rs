@@ -2,9 +2,11 @@
 
 use obsidian_model::gguf::write::Writer;
 use obsidian_model::gguf::{Gguf, TensorKind};
-use obsidian_model::synthetic::Synthetic;
-use obsidian_model::{ChatMessage, Lane, Model, ModelError, Wanted, Workspace};
+use obsidian_model::synthetic::{Stretch, Synthetic};
+use obsidian_model::{Architecture, ChatMessage, Lane, Model, ModelError, Wanted, Workspace};
 use proptest::prelude::*;
+
+use crate::rebuild::Rebuilt;
 
 fn header(tensors: u64, entries: u64) -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
@@ -104,6 +106,104 @@ fn other_architectures_are_refused_by_name() {
     let error = Model::from_bytes(writer.finish()).unwrap_err();
     let message = "architecture \"mamba\"; supported are llama, qwen2, qwen3";
     assert_eq!(error, ModelError::Unsupported(message.to_owned()));
+}
+
+/// A small model with one metadata value put in or replaced.
+fn changed(architecture: Architecture, key: &str, code: u32, value: &[u8]) -> Result<Model, ModelError> {
+    let mut file = Rebuilt::from(&Synthetic { architecture, layers: 1, ..Synthetic::default() }.file());
+    file.set(&format!("{}.{key}", architecture.name()), code, value);
+    Model::from_bytes(file.write())
+}
+
+fn unsigned(key: &str, value: u32) -> Result<Model, ModelError> {
+    changed(Architecture::Llama, key, 4, &value.to_le_bytes())
+}
+
+fn float(key: &str, value: f32) -> Result<Model, ModelError> {
+    changed(Architecture::Qwen2, key, 6, &value.to_le_bytes())
+}
+
+fn text(key: &str, value: &str) -> Result<Model, ModelError> {
+    let bytes = [&(value.len() as u64).to_le_bytes(), value.as_bytes()].concat();
+    changed(Architecture::Qwen3, key, 8, &bytes)
+}
+
+#[test]
+fn absurd_parameters_are_refused() {
+    unsigned("context_length", 77).unwrap();
+    float("rope.scaling.factor", 8.0).unwrap();
+    text("rope.scaling.type", "none").unwrap();
+    let refused = |result: Result<Model, ModelError>| result.unwrap_err().to_string();
+    let mut errors = Vec::new();
+    for (key, values) in [
+        ("block_count", [0, u32::MAX]),
+        ("context_length", [0, u32::MAX]),
+        ("embedding_length", [0, u32::MAX]),
+        ("embedding_length", [65, 1]),
+        ("feed_forward_length", [0, u32::MAX]),
+        ("attention.head_count", [0, u32::MAX]),
+        ("attention.head_count", [3, 64]),
+        ("attention.head_count_kv", [0, 3]),
+        ("attention.key_length", [0, u32::MAX]),
+        ("attention.key_length", [15, 1 << 17]),
+        ("attention.value_length", [0, 8]),
+        ("rope.dimension_count", [0, 18]),
+        ("rope.dimension_count", [3, u32::MAX]),
+        ("expert_count", [8, u32::MAX]),
+    ] {
+        errors.extend(values.map(|value| format!("{key} {value}: {}", refused(unsigned(key, value)))));
+    }
+    for (key, values) in [
+        ("attention.layer_norm_rms_epsilon", [0.0, f32::NAN]),
+        ("rope.freq_base", [0.0, f32::INFINITY]),
+        ("rope.freq_base", [-1.0, f32::NAN]),
+        ("rope.scaling.factor", [-2.0, f32::NAN]),
+        ("rope.scaling.attn_factor", [0.0, f32::INFINITY]),
+        ("attention.sliding_window", [4096.0, 1.0]),
+        ("attention.scale", [0.5, -1.0]),
+    ] {
+        errors.extend(values.map(|value| format!("{key} {value}: {}", refused(float(key, value)))));
+    }
+    errors.push(format!("rope.scaling.type: {}", refused(text("rope.scaling.type", "longrope"))));
+    errors.push(format!("block_count of text: {}", refused(text("block_count", "2"))));
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn tensors_nobody_uses_and_tensors_of_the_wrong_kind_are_refused() {
+    let mut file = Rebuilt::from(&Synthetic::default().file());
+    file.tensors.push(("blk.0.attn_extra.weight".to_owned(), vec![4], TensorKind::F32, vec![0; 16]));
+    let error = Model::from_bytes(file.write()).unwrap_err();
+    assert_eq!(error, ModelError::Unsupported("tensor \"blk.0.attn_extra.weight\"".to_owned()));
+    let mut file = Rebuilt::from(&Synthetic::default().file());
+    let norm = file.tensors.iter_mut().find(|(name, ..)| name == "output_norm.weight").unwrap();
+    (norm.2, norm.3) = (TensorKind::F16, vec![0; 128]);
+    let error = Model::from_bytes(file.write()).unwrap_err();
+    assert_eq!(error, ModelError::Unsupported("tensor \"output_norm.weight\" is F16, not F32".to_owned()));
+    for factor in [0.0, f32::NAN, -1.0] {
+        let stretched = Synthetic { stretch: Stretch::Factors, ..Synthetic::default() };
+        let mut file = Rebuilt::from(&stretched.file());
+        let factors = file.tensors.iter_mut().find(|(name, ..)| name == "rope_freqs.weight").unwrap();
+        factors.3[..4].copy_from_slice(&f32::to_le_bytes(factor));
+        assert!(matches!(Model::from_bytes(file.write()), Err(ModelError::Malformed(_))), "{factor}");
+    }
+}
+
+/// Narrow matrices make a small file of a model whose cache would be enormous.
+#[test]
+fn a_small_file_cannot_ask_for_a_huge_cache() {
+    let narrow = Synthetic {
+        width: 32,
+        heads: 64,
+        key_heads: 64,
+        head_size: Some(1_024),
+        layers: 40,
+        feed_width: 32,
+        kind: TensorKind::Q4_0,
+        ..Synthetic::default()
+    };
+    let error = Model::from_bytes(narrow.file()).unwrap_err();
+    assert_eq!(error, ModelError::Unsupported("keys and values of this size".to_owned()));
 }
 
 #[test]

@@ -13,4 +13,6 @@ mod penalties;
 mod reference;
 #[cfg(test)]
 mod sampler;
+#[cfg(test)]
+mod split;
 mod tokenizers;
