@@ -1,12 +1,13 @@
 //! Measures decoding and prefill (the best pass counts: others may share the machine), and prints a digest of all logits so that runs on different machines
 //! and kernels can be compared. Runs natively and as a WASI command.
 //!
-//! `speed MODEL.gguf|synthetic:MEGABYTES [KERNEL]`
+//! `speed MODEL.gguf|synthetic:MEGABYTES[:FORMAT] [KERNEL]`
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
 use std::time::Instant;
 
+use obsidian_model::gguf::TensorKind;
 use obsidian_model::synthetic::Synthetic;
 use obsidian_model::{Kernel, Lane, Model, ModelError, Wanted, Workspace};
 use sha2::{Digest, Sha256};
@@ -14,8 +15,10 @@ use sha2::{Digest, Sha256};
 const PREFILL: usize = 128;
 
 fn load(name: &str) -> Result<Model, Box<dyn std::error::Error>> {
-    if let Some(megabytes) = name.strip_prefix("synthetic:") {
-        // About 7 MB a layer.
+    if let Some(rest) = name.strip_prefix("synthetic:") {
+        let (megabytes, kind) = rest.split_once(':').unwrap_or((rest, "Q8_0"));
+        let kind = TensorKind::ALL.into_iter().find(|known| known.name() == kind).ok_or("no such format")?;
+        // About 7 MB a layer in Q8_0.
         let layers = (megabytes.parse::<u32>()? / 7).max(1);
         let synthetic = Synthetic {
             width: 768,
@@ -25,6 +28,7 @@ fn load(name: &str) -> Result<Model, Box<dyn std::error::Error>> {
             feed_width: 2_048,
             vocabulary: 2_048,
             context: 512,
+            kind,
             ..Synthetic::default()
         };
         return Ok(Model::from_bytes(synthetic.file())?);

@@ -50,6 +50,8 @@ impl Shape {
         let epsilon = epsilon.filter(|epsilon| *epsilon > 0.0 && *epsilon < 1.0);
         let epsilon = epsilon.ok_or_else(|| ModelError::malformed("the norm's epsilon is missing or out of range"))?;
         let context = keys.size("context_length", MAX_CONTEXT)?;
+        // A window that nothing slides out of is plain attention.
+        let context = context.min(keys.window()?);
         let layers = keys.size("block_count", MAX_LAYERS)?;
         let cache = CacheShape { layers, heads: cache_heads, head_size, context };
         if cache.page_bytes() > MAX_PAGE_BYTES {
@@ -83,7 +85,6 @@ impl Keys<'_> {
         for (key, what) in [
             ("expert_count", "mixture of experts"),
             ("attention.scale", "a scale of its own for attention"),
-            ("attention.sliding_window", "sliding-window attention"),
             ("logit_scale", "scaled logits"),
             ("residual_scale", "scaled residuals"),
             ("embedding_scale", "scaled embeddings"),
@@ -93,6 +94,15 @@ impl Keys<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Positions that a token may look back on.
+    fn window(&self) -> Result<usize, ModelError> {
+        const KEY: &str = "attention.sliding_window";
+        match self.gguf.value(&self.name(KEY)) {
+            Some(value) if value.unsigned() != Some(0) => self.size(KEY, u32::MAX as usize),
+            _ => Ok(usize::MAX),
+        }
     }
 
     fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {

@@ -135,7 +135,7 @@ fn every_kernel_gives_the_same_logits() {
 fn any_number_of_threads_gives_the_same_logits() {
     for synthetic in shapes() {
         // Wide enough that the work is split.
-        let model = model(&Synthetic { feed_width: 3_200, ..synthetic });
+        let model = model(&Synthetic { feed_width: 3_328, ..synthetic });
         let ids = ids(90, 6);
         let run = |workspace: &mut Workspace| {
             let mut cache = model.new_cache();

@@ -10,6 +10,8 @@ mod hostile;
 mod injection;
 #[cfg(test)]
 mod penalties;
+#[cfg(test)]
+mod rebuild;
 mod reference;
 #[cfg(test)]
 mod sampler;

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use obsidian_model::{ChatMessage, KvCache, Lane, Model, Sampler, Score, Wanted, Workspace};
+use obsidian_model::gguf::TensorKind;
+use obsidian_model::synthetic::Synthetic;
+use obsidian_model::{Architecture, ChatMessage, KvCache, Lane, Model, Sampler, Score, Wanted, Workspace};
 use obsidian_sandbox::{Candidate, Drafter, ScoredToken, WeightFile};
 use obsidian_types::{Message, Role, Sampling};
 
@@ -79,6 +81,38 @@ fn logits_are_the_same_bits() {
                 let native = last_logits(&model, &mut cache, &mut workspace, &ids[..2]);
                 session.feed(&ids[..2]).await.expect("fed");
                 assert_eq!(bits(&session.logits().await.expect("logits")), bits(&native));
+            });
+        }
+    }
+}
+
+/// Random models: the shipped ones know one architecture and one format.
+#[test]
+fn every_architecture_and_format_is_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for architecture in Architecture::ALL {
+        for kind in TensorKind::ALL {
+            let name = format!("{}-{}.gguf", architecture.name(), kind.name());
+            let path = folder.path().join(&name);
+            let model = Synthetic {
+                architecture,
+                kind,
+                width: 256,
+                feed_width: 256,
+                varied_norms: true,
+                ..Synthetic::default()
+            };
+            std::fs::write(&path, model.file()).expect("written");
+            let (drafter, model) = start(&path);
+            let ids: Vec<u32> = (0..40).map(|index| index * 37 % 256).collect();
+            let (mut cache, mut workspace) = (model.new_cache(), Workspace::new());
+            block_on(async {
+                let mut session = drafter.open(greedy(), 0).await.expect("a session");
+                for ids in [&ids[..], &ids[..1]] {
+                    session.feed(ids).await.expect("fed");
+                    let native = last_logits(&model, &mut cache, &mut workspace, ids);
+                    assert_eq!(bits(&session.logits().await.expect("logits")), bits(&native), "{name}");
+                }
             });
         }
     }
