@@ -8,6 +8,7 @@ use clap::Args;
 use crate::config::{self, EdgeFile};
 use crate::data_dir::DataDir;
 use crate::node::{self, PopSettings};
+use crate::telemetry;
 
 /// Run a POP: takes clients, masks, routes, drafts
 #[derive(Args)]
@@ -20,6 +21,7 @@ pub(crate) struct EdgeArguments {
 /// Runs until told to stop.
 pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
     let file: EdgeFile = config::read(&arguments.config)?;
+    let telemetry = telemetry::start(&file.telemetry.clone().unwrap_or_default(), "edge", &file.name)?;
     let data = DataDir::open(&file.data_dir)?;
     let authority = data.authority();
     let core = file.core().map_err(anyhow::Error::msg)?;
@@ -34,10 +36,11 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
         residency: file.residency,
         hub,
         core,
-        metrics: node::install_metrics()?,
+        metrics: telemetry::install_metrics()?,
     };
     let pop = node::start_pop(settings).await?;
     node::shutdown_requested().await?;
     pop.shutdown().await;
+    telemetry::stop(telemetry).await;
     Ok(())
 }

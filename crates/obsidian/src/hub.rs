@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::config::{self, HubFile};
 use crate::data_dir::DataDir;
 use crate::node::{self, HubSettings};
+use crate::telemetry;
 
 /// Run a hub: holds the target model and verifies the drafts of POPs
 #[derive(Args)]
@@ -21,12 +21,8 @@ pub(crate) struct HubArguments {
 /// Runs until told to stop.
 pub(crate) async fn run(arguments: HubArguments) -> Result<()> {
     let file: HubFile = config::read(&arguments.config)?;
-    if let Some(listen) = file.metrics_listen {
-        PrometheusBuilder::new()
-            .with_http_listener(listen)
-            .install()
-            .with_context(|| format!("cannot serve metrics on {listen}"))?;
-    }
+    telemetry::install_metrics_listener(file.metrics_listen)?;
+    let telemetry = telemetry::start(&file.telemetry.unwrap_or_default(), "hub", "hub")?;
     let data = DataDir::open(&file.data_dir)?;
     let authority = file.authority_dir.unwrap_or_else(|| data.authority());
     let settings = HubSettings {
@@ -41,5 +37,6 @@ pub(crate) async fn run(arguments: HubArguments) -> Result<()> {
     let hub = node::start_hub(settings).await?;
     node::shutdown_requested().await?;
     hub.shutdown().await;
+    telemetry::stop(telemetry).await;
     Ok(())
 }

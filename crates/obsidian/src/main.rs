@@ -25,6 +25,7 @@ mod model;
 mod module;
 mod node;
 mod shipped;
+mod telemetry;
 mod up;
 
 #[derive(Parser)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, KeyTable, RouterWeights, StartError, TenantSecret};
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
@@ -55,15 +55,6 @@ pub(crate) struct HubSettings {
 pub(crate) fn install_cryptography() {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// Starts recording metrics, in the buckets the POP asks for.
-pub(crate) fn install_metrics() -> Result<PrometheusHandle> {
-    let mut builder = PrometheusBuilder::new();
-    for (name, buckets) in obsidian_edge::metric_buckets() {
-        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)?;
-    }
-    Ok(builder.install_recorder()?)
 }
 
 /// Loads the guests and the draft model, connects to the hub and takes the listener.

@@ -9,9 +9,10 @@ use clap::Args;
 use obsidian_types::Residency;
 use obsidian_wire::core::{CoreOptions, Upstream};
 
-use crate::config::{self, CorePeer, DEFAULT_LISTEN, LengthName};
+use crate::config::{self, CorePeer, DEFAULT_LISTEN, LengthName, TelemetrySection};
 use crate::data_dir::DataDir;
 use crate::node::{self, HubSettings, PopSettings};
+use crate::telemetry;
 
 /// Run everything on this machine: POP and hub, shipped models, no configuration
 #[derive(Args)]
@@ -73,6 +74,9 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     };
     let data = DataDir::open(&folder)?;
     let authority = data.authority();
+    let metrics = telemetry::install_metrics()?;
+    // No file here: the environment's OTEL_EXPORTER_OTLP_ENDPOINT decides.
+    let telemetry = telemetry::start(&TelemetrySection::default(), "up", "local")?;
     let hub = node::start_hub(HubSettings {
         threads: None,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -93,7 +97,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         residency: Residency::Anywhere,
         hub: Some((hub.local_addr().to_string(), authority)),
         core,
-        metrics: node::install_metrics()?,
+        metrics,
     })
     .await?;
     let url = format!("http://{}", pop.local_addr());
@@ -102,5 +106,6 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     node::shutdown_requested().await?;
     pop.shutdown().await;
     hub.shutdown().await;
+    telemetry::stop(telemetry).await;
     Ok(())
 }

@@ -35,6 +35,11 @@ pub struct Fabric {
 impl Fabric {
     /// Starts both nodes in a new temporary directory and waits until the POP is ready with its hub.
     pub fn start(binary: &Path) -> Result<Self> {
+        Self::start_with(binary, "", "")
+    }
+
+    /// The same with more lines of configuration, for the POP and for the hub.
+    pub fn start_with(binary: &Path, edge_lines: &str, hub_lines: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("obsidian-fabric-").tempdir()?;
         let binary = binary.to_path_buf();
         let (pop_address, hub_address) = (free_address()?, free_address()?);
@@ -45,12 +50,12 @@ impl Fabric {
         fs::write(path.join("data/tenant.key"), [7; 32])?;
         fs::write(
             path.join("hub.toml"),
-            format!("listen = \"{hub_address}\"\ndata_dir = \"{}\"\n", path.join("data").display()),
+            format!("listen = \"{hub_address}\"\ndata_dir = \"{}\"\n{hub_lines}\n", path.join("data").display()),
         )?;
         fs::write(
             path.join("edge.toml"),
             format!(
-                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\naddress = \"{hub_address}\"\n",
+                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\naddress = \"{hub_address}\"\n{edge_lines}\n",
                 path.join("data").display()
             ),
         )?;

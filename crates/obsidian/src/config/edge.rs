@@ -8,7 +8,7 @@ use obsidian_wire::core::{CoreOptions, Upstream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CorePeer, CoreRoute, RoleFile};
+use super::{CorePeer, CoreRoute, RoleFile, TelemetrySection};
 
 /// Configuration of a POP.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,6 +40,8 @@ pub(crate) struct EdgeFile {
     pub(crate) core: Vec<CorePeer>,
     /// How patient the core route is with its upstreams.
     pub(crate) core_route: Option<CoreRoute>,
+    /// Traces and metrics for an OpenTelemetry collector; off without an endpoint.
+    pub(crate) telemetry: Option<TelemetrySection>,
 }
 
 impl EdgeFile {
@@ -99,6 +101,9 @@ impl RoleFile for EdgeFile {
                 problems.extend(obsidian_wire::core::check(upstreams, &options).err().map(|error| error.to_string()));
             }
             Ok(None) => {}
+        }
+        if let Err(error) = self.telemetry.clone().unwrap_or_default().options("edge", &self.name) {
+            problems.push(format!("{error:#}"));
         }
         problems
     }

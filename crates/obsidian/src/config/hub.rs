@@ -7,7 +7,7 @@ use obsidian_types::limits::MAX_ENGINE_THREADS;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RoleFile;
+use super::{RoleFile, TelemetrySection};
 
 /// Configuration of a hub.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,6 +33,8 @@ pub(crate) struct HubFile {
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Folder with the authority that both sides trust; `data_dir/authority` if absent.
     pub(crate) authority_dir: Option<PathBuf>,
+    /// Traces and metrics for an OpenTelemetry collector; off without an endpoint.
+    pub(crate) telemetry: Option<TelemetrySection>,
 }
 
 impl RoleFile for HubFile {
@@ -54,6 +56,9 @@ impl RoleFile for HubFile {
         }
         if self.metrics_listen.is_some_and(|metrics| metrics == self.listen && metrics.port() != 0) {
             problems.push("metrics_listen is the same address as listen: take another port".to_owned());
+        }
+        if let Err(error) = self.telemetry.clone().unwrap_or_default().options("hub", "hub") {
+            problems.push(format!("{error:#}"));
         }
         problems
     }

@@ -10,6 +10,7 @@ mod edge;
 mod environment;
 mod hub;
 mod reference;
+mod telemetry;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ pub(crate) use self::command::Role;
 pub(crate) use self::core::{CorePeer, CoreRoute, LengthName};
 pub(crate) use self::edge::EdgeFile;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};
+pub(crate) use self::telemetry::TelemetrySection;
 
 /// Where `obsidian up` and `obsidian chat` meet unless told otherwise.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8080";

@@ -16,3 +16,4 @@ mod secrecy;
 mod signatures;
 mod support;
 mod surface;
+mod telemetry;
