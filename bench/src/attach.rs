@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use obsidian_model::synthetic::Synthetic;
 use obsidian_sandbox::{Drafter, EngineKind, EngineOptions, Engines, WeightFile, WeightStore};
 use obsidian_types::Sampling;
@@ -42,7 +42,7 @@ struct Measured {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new("attach")?;
-    pin(options.core)?;
+    crate::pin(&[options.core])?;
     std::fs::create_dir_all(&options.directory)?;
     let model = options.directory.join("synthetic-256MB.gguf");
     write_model(&model)?;
@@ -59,13 +59,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
         rows(&mut report, count, &measured, &peer_time, &peer_memory);
     }
     Ok(report)
-}
-
-fn pin(core: usize) -> anyhow::Result<()> {
-    let mut cores = rustix::thread::CpuSet::new();
-    ensure!(core < rustix::thread::CpuSet::MAX_CPU, "core {core} is out of range");
-    cores.set(core);
-    rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
 }
 
 /// A complete model of about 256 MB, made once.

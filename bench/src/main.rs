@@ -4,9 +4,11 @@
 #![expect(clippy::print_stdout, reason = "the table is for the person who ran the benchmark")]
 
 mod attach;
+mod decode;
 mod memory;
 mod report;
 
+use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 /// Benchmarks of Obsidian.
@@ -20,13 +22,26 @@ struct Command {
 enum Bench {
     /// Weights laid over sandbox memory, against reading the file
     Attach(attach::Options),
+    /// Prefill and decoding, native and in a sandbox, against llama.cpp
+    Decode(decode::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     let report = match Command::parse().bench {
         Bench::Attach(options) => attach::run(&options)?,
+        Bench::Decode(options) => decode::run(&options)?,
     };
     println!("{}", report.table());
     println!("{}", report.write()?.display());
     Ok(())
+}
+
+/// Runs this thread, and those it starts from here on, on `cores` alone.
+fn pin(cores: &[usize]) -> anyhow::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores {
+        ensure!(*core < rustix::thread::CpuSet::MAX_CPU, "core {core} is out of range");
+        set.set(*core);
+    }
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot pin to cores {cores:?}"))
 }

@@ -119,7 +119,8 @@ impl Row {
     fn cells(&self) -> [String; 8] {
         let Spread { median, min, max, n } = self.ours;
         let peer = self.peer.as_ref().map_or_else(|| "–".to_owned(), |peer| number(peer.spread.median));
-        let ratio = self.ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.0}x"));
+        let ratio = |ratio: f64| if ratio < 10.0 { format!("{ratio:.2}x") } else { format!("{ratio:.0}x") };
+        let ratio = self.ratio.map_or_else(|| "–".to_owned(), ratio);
         let metric = format!("{} ({})", self.metric, self.unit);
         [self.case.clone(), metric, number(median), number(min), number(max), n.to_string(), peer, ratio]
     }

@@ -22,7 +22,7 @@ mod state;
 mod wasi;
 mod weights;
 
-pub use drafter::{Candidate, DraftSession, Drafter, ModelInfo, ScoredToken, Startup};
+pub use drafter::{Candidate, DraftSession, Drafter, DrafterOptions, ModelInfo, ScoredToken, Startup};
 pub use engine::{EngineKind, EngineOptions, Engines};
 pub use error::{ComputeError, Refusal, SandboxError, WeightError};
 pub use pool::{ComputePool, ComputePoolOptions};

@@ -42,6 +42,8 @@ pub const MAX_VAULT_VALUES: u32 = 4_096;
 pub const MAX_INFLIGHT_REQUESTS: usize = 512;
 /// Commands waiting for one drafter sandbox; the next gets 503.
 pub const MAX_DRAFTER_QUEUE: usize = 256;
+/// Sandboxes of one drafter; each has a thread.
+pub const MAX_DRAFTER_WORKERS: usize = 64;
 /// Sessions open in one drafter sandbox; the next gets 503.
 pub const MAX_DRAFTER_SESSIONS: usize = 256;
 /// Sessions that one call into a drafter advances together.

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, KeyTable, RouterWeights, StartError, TenantSecret};
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
-    ComputePool, Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
+    ComputePool, Drafter, DrafterOptions, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
 };
 use obsidian_types::Residency;
 use obsidian_types::limits::MAX_HUB_SESSIONS;
@@ -200,10 +200,12 @@ impl Guests {
             pool: ComputePool::new(threads)?,
             shield: ShieldSandbox::load(&engines, &shield)?,
             router: RouterSandbox::load(&engines, &router)?,
-            drafter: Drafter::start(&engines, &drafter, weights).with_context(|| match draft_model {
-                Some(model) => format!("the draft model {} does not run", model.display()),
-                None => "the shipped draft model does not run".to_owned(),
-            })?,
+            drafter: Drafter::start_with(&engines, &drafter, weights, DrafterOptions::default()).with_context(
+                || match draft_model {
+                    Some(model) => format!("the draft model {} does not run", model.display()),
+                    None => "the shipped draft model does not run".to_owned(),
+                },
+            )?,
         };
         tracing::info!(
             compile_ms = compiled.as_millis() as u64,

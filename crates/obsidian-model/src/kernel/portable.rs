@@ -132,8 +132,9 @@ pub(crate) struct Attention<'slices> {
     pub(crate) outputs: &'slices mut [f32],
 }
 
-/// Heads computed side by side, which changes no head's order of operations.
-const HEADS: usize = 4;
+/// Heads computed side by side, which changes no head's order of operations. WebAssembly has too few registers
+/// for more than one.
+const HEADS: usize = if cfg!(target_family = "wasm") { 1 } else { 4 };
 /// Elements of an output computed side by side.
 const ELEMENTS: usize = 32;
 
@@ -146,7 +147,7 @@ pub(crate) fn attend(attention: &mut Attention<'_>) {
     }
     let heads = attention.queries.len() / attention.head_size;
     for head in (0..heads).step_by(HEADS) {
-        match heads - head {
+        match HEADS.min(heads - head) {
             1 => attend_heads::<1>(attention, head, padded),
             2 => attend_heads::<2>(attention, head, padded),
             3 => attend_heads::<3>(attention, head, padded),

@@ -1,18 +1,17 @@
 //! The handles through which the rest of the POP uses a drafter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use obsidian_registry::{Artifact, Verified};
-use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_QUEUE, MAX_TOP_LOGPROBS};
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_WORKERS, MAX_TOP_LOGPROBS};
 use obsidian_types::{Message, Sampling, TokenId};
-use tokio::sync::oneshot;
 
 use super::actor::{Command, Reply, SessionId, Work};
 use super::scored::ScoredToken;
 use super::supervisor::Supervisor;
+use super::worker::{Worker, WorkerLoad};
 use crate::busy::BusyMeter;
 use crate::engine::Engines;
 use crate::error::SandboxError;
@@ -50,17 +49,32 @@ pub struct Startup {
     pub attach: Duration,
 }
 
-/// A model in a sandbox. Cloning gives another handle; the sandbox ends with the last handle or session.
+/// How a drafter runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrafterOptions {
+    /// Sandboxes on the same weights, each with a thread; 1 to [`MAX_DRAFTER_WORKERS`].
+    pub workers: usize,
+}
+
+impl Default for DrafterOptions {
+    /// A worker for each processor.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { workers: processors.min(MAX_DRAFTER_WORKERS) }
+    }
+}
+
+/// A model in one or more sandboxes. Cloning gives another handle; the sandboxes end with the last handle or
+/// session.
 #[derive(Clone)]
 pub struct Drafter(Arc<Shared>);
 
-/// What handles and the worker thread share.
+/// What all handles share.
 struct Shared {
     name: String,
     info: ModelInfo,
     startup: Startup,
-    commands: SyncSender<Command>,
-    status: Arc<Status>,
+    workers: Vec<Worker>,
 }
 
 /// What the worker reports to its handles.
@@ -71,26 +85,57 @@ pub(super) struct Status {
     /// Sessions whose handle is gone: bounded by the number of open sessions, and never refused, because
     /// a drop cannot wait.
     pub(super) closed: Mutex<Vec<SessionId>>,
+    /// Sessions placed here, and commands that wait or run.
+    pub(super) load: WorkerLoad,
+}
+
+impl Status {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            busy: BusyMeter::new(now),
+            alive: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            closed: Mutex::new(Vec::new()),
+            load: WorkerLoad::default(),
+        }
+    }
 }
 
 impl Drafter {
-    /// Instantiates the guest on a thread of its own, attaches the weights and loads the model. Blocks
+    /// Instantiates the guest on a thread of its own, attaches the weights and loads the model: one worker. Blocks
     /// until that is done, so call it from a thread that may.
     ///
     /// # Errors
     /// [`SandboxError::Artifact`] if the guest is no drafter, [`SandboxError::Refused`] if the file is no
     /// model, or the failure of the first load.
     pub fn start(engines: &Engines, artifact: &Verified<Artifact>, weights: WeightFile) -> Result<Self, SandboxError> {
-        let status = Arc::new(Status {
-            busy: BusyMeter::new(Instant::now()),
-            alive: AtomicBool::new(false),
-            restarts: AtomicU64::new(0),
-            closed: Mutex::new(Vec::new()),
-        });
-        let (commands, queue) = sync_channel(MAX_DRAFTER_QUEUE);
-        let supervisor = Supervisor::new(engines, artifact, weights, Arc::clone(&status))?;
-        let (info, startup) = supervisor.spawn(queue)?;
-        Ok(Self(Arc::new(Shared { name: artifact.name.clone(), info, startup, commands, status })))
+        Self::start_with(engines, artifact, weights, DrafterOptions { workers: 1 })
+    }
+
+    /// The same with several workers: a sandbox, a thread and a supervisor each, all on one mapping of the weights.
+    /// A session lives in one of them, the least loaded when it was opened; a worker that dies takes only its own
+    /// sessions along.
+    ///
+    /// # Errors
+    /// As [`Drafter::start`], of any worker; [`SandboxError::Engine`] for a number of workers out of range.
+    pub fn start_with(
+        engines: &Engines,
+        artifact: &Verified<Artifact>,
+        weights: WeightFile,
+        options: DrafterOptions,
+    ) -> Result<Self, SandboxError> {
+        if !(1..=MAX_DRAFTER_WORKERS).contains(&options.workers) {
+            let reason = format!("{} workers: give 1 to {MAX_DRAFTER_WORKERS}", options.workers);
+            return Err(SandboxError::Engine(reason));
+        }
+        let supervisor = Supervisor::new(engines, artifact, weights)?;
+        let others: Vec<Supervisor> = (1..options.workers).map(|_| supervisor.another()).collect();
+        let (worker, info, startup) = Worker::start(supervisor)?;
+        let mut workers = vec![worker];
+        for supervisor in others {
+            workers.push(Worker::start(supervisor)?.0);
+        }
+        Ok(Self(Arc::new(Shared { name: artifact.name.clone(), info, startup, workers })))
     }
 
     /// The model.
@@ -98,24 +143,31 @@ impl Drafter {
         &self.0.info
     }
 
-    /// How long the first start took.
+    /// How long the first start of the first worker took.
     pub fn startup(&self) -> Startup {
         self.0.startup
     }
 
-    /// Busy share of the sandbox over the last seconds, 0 to 1.
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.0.workers.len()
+    }
+
+    /// Busy share over the last seconds, 0 to 1: the mean of the workers.
     pub fn load(&self) -> f32 {
-        self.0.status.busy.share(Instant::now())
+        let now = Instant::now();
+        let shares: f32 = self.0.workers.iter().map(|worker| worker.status.busy.share(now)).sum();
+        shares / self.0.workers.len() as f32
     }
 
-    /// Whether the sandbox is running now; false while the supervisor starts another.
+    /// Whether a worker is running now; a supervisor is starting another where none is.
     pub fn is_alive(&self) -> bool {
-        self.0.status.alive.load(Ordering::Acquire)
+        self.0.workers.iter().any(Worker::is_alive)
     }
 
-    /// How often the supervisor has replaced the sandbox.
+    /// How often supervisors have replaced a sandbox.
     pub fn restarts(&self) -> u64 {
-        self.0.status.restarts.load(Ordering::Relaxed)
+        self.0.workers.iter().map(|worker| worker.status.restarts.load(Ordering::Relaxed)).sum()
     }
 
     /// Applies the chat template and tokenises.
@@ -124,7 +176,7 @@ impl Drafter {
     /// [`SandboxError::Refused`] if the template refuses; else as [`Drafter::open`].
     pub async fn render(&self, messages: &[Message]) -> Result<Vec<TokenId>, SandboxError> {
         let messages = messages.to_vec();
-        self.0.ask(|reply| Work::Render(messages, reply)).await
+        self.0.ask_any(|reply| Work::Render(messages.clone(), reply)).await
     }
 
     /// Tokenises text that holds no control tokens.
@@ -133,7 +185,7 @@ impl Drafter {
     /// As [`Drafter::open`].
     pub async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, SandboxError> {
         let text = text.to_owned();
-        self.0.ask(|reply| Work::Tokenize(text, reply)).await
+        self.0.ask_any(|reply| Work::Tokenize(text.clone(), reply)).await
     }
 
     /// The bytes of token ids.
@@ -142,20 +194,27 @@ impl Drafter {
     /// [`SandboxError::Refused`] if an id is outside the vocabulary; else as [`Drafter::open`].
     pub async fn detokenize(&self, ids: &[TokenId]) -> Result<Vec<u8>, SandboxError> {
         let ids = ids.to_vec();
-        self.0.ask(|reply| Work::Detokenize(ids, reply)).await
+        self.0.ask_any(|reply| Work::Detokenize(ids.clone(), reply)).await
     }
 
-    /// Opens a session. `answer_start` is the length of the prompt: tokens from that index on are the answer's,
-    /// whether fed or drafted, and only they are penalised.
+    /// Opens a session on the least loaded worker. `answer_start` is the length of the prompt: tokens from that
+    /// index on are the answer's, whether fed or drafted, and only they are penalised.
     ///
     /// # Errors
-    /// [`SandboxError::Overloaded`] if the queue or the sandbox is full, [`SandboxError::Unavailable`]
-    /// while the sandbox restarts, or the failure that ends it.
+    /// [`SandboxError::Overloaded`] if the queues or the sandboxes are full, [`SandboxError::Unavailable`]
+    /// while the sandboxes restart, or the failure that ends one.
     pub async fn open(&self, sampling: Sampling, answer_start: u32) -> Result<DraftSession, SandboxError> {
-        let shared = Arc::clone(&self.0);
-        // The handle is made by the worker, so that one nobody waits for any more closes itself.
-        let guard = self.0.ask(|reply| Work::Open(sampling, answer_start, reply)).await?;
-        Ok(DraftSession { shared, id: guard.id, guard: Some(guard) })
+        let mut refused = None;
+        for index in self.0.by_load(|load| load.sessions()) {
+            let place = Place::take(Arc::clone(&self.0), index);
+            // The guard is made by the worker, so that a session nobody waits for any more closes itself.
+            match place.ask(|reply| Work::Open(sampling.clone(), answer_start, reply)).await {
+                Ok(guard) => return Ok(DraftSession { id: guard.id, guard: Some(guard), place }),
+                Err(error) if is_about_this_worker(&error) => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.0.unavailable()))
     }
 }
 
@@ -164,10 +223,10 @@ impl Drafter {
 /// After the sandbox died every call gives [`SandboxError::SessionLost`]: open a new session and feed it
 /// the tokens again.
 pub struct DraftSession {
-    shared: Arc<Shared>,
     id: SessionId,
     /// Present until drop.
     guard: Option<SessionGuard>,
+    place: Place,
 }
 
 /// Closes a session when it goes.
@@ -196,7 +255,7 @@ impl DraftSession {
     /// [`SandboxError::Refused`] past the context or outside the vocabulary; else as [`Drafter::open`].
     pub async fn feed(&mut self, ids: &[TokenId]) -> Result<(), SandboxError> {
         let (id, ids) = (self.id, ids.to_vec());
-        self.shared.ask(|reply| Work::Feed(id, ids, reply)).await
+        self.place.ask(|reply| Work::Feed(id, ids, reply)).await
     }
 
     /// Keeps the first `length` tokens.
@@ -205,7 +264,7 @@ impl DraftSession {
     /// [`SandboxError::Refused`] if there are fewer; else as [`Drafter::open`].
     pub async fn truncate(&mut self, length: u32) -> Result<(), SandboxError> {
         let id = self.id;
-        self.shared.ask(|reply| Work::Truncate(id, length, reply)).await
+        self.place.ask(|reply| Work::Truncate(id, length, reply)).await
     }
 
     /// Tokens held, computed or not.
@@ -214,7 +273,7 @@ impl DraftSession {
     /// As [`Drafter::open`].
     pub async fn length(&mut self) -> Result<u32, SandboxError> {
         let id = self.id;
-        self.shared.ask(|reply| Work::Length(id, reply)).await
+        self.place.ask(|reply| Work::Length(id, reply)).await
     }
 
     /// Picks up to `window` next tokens (at most [`MAX_DRAFT_WINDOW`]) and appends them; stops after an
@@ -224,7 +283,7 @@ impl DraftSession {
     /// [`SandboxError::Refused`] if nothing was fed; else as [`Drafter::open`].
     pub async fn draft(&mut self, window: u32) -> Result<Vec<TokenId>, SandboxError> {
         let (id, window) = (self.id, window.min(MAX_DRAFT_WINDOW));
-        self.shared.ask(|reply| Work::Draft(id, window, reply)).await
+        self.place.ask(|reply| Work::Draft(id, window, reply)).await
     }
 
     /// As [`DraftSession::draft`], and says how likely each token and the likeliest `alternatives` (at most
@@ -235,7 +294,7 @@ impl DraftSession {
     pub async fn draft_scored(&mut self, window: u32, alternatives: u8) -> Result<Vec<ScoredToken>, SandboxError> {
         let (id, window) = (self.id, window.min(MAX_DRAFT_WINDOW));
         let alternatives = alternatives.min(MAX_TOP_LOGPROBS);
-        self.shared.ask(|reply| Work::DraftScored(id, window, alternatives, reply)).await
+        self.place.ask(|reply| Work::DraftScored(id, window, alternatives, reply)).await
     }
 
     /// Next-token logits after the last token.
@@ -244,7 +303,7 @@ impl DraftSession {
     /// [`SandboxError::Refused`] if nothing was fed; else as [`Drafter::open`].
     pub async fn logits(&mut self) -> Result<Vec<f32>, SandboxError> {
         let id = self.id;
-        self.shared.ask(|reply| Work::Logits(id, reply)).await
+        self.place.ask(|reply| Work::Logits(id, reply)).await
     }
 }
 
@@ -252,18 +311,67 @@ impl Drop for DraftSession {
     fn drop(&mut self) {
         // The guard names the session; the command only wakes an idle worker, and a busy one looks by itself.
         self.guard = None;
-        let _ = self.shared.commands.try_send(Command::Wake);
+        let _ = self.place.worker().commands.try_send(Command::Wake);
+    }
+}
+
+/// A worker's share of a session: counted from before it is opened until it is dropped.
+struct Place {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Place {
+    fn take(shared: Arc<Shared>, index: usize) -> Self {
+        shared.workers[index].status.load.opened();
+        Self { shared, index }
+    }
+
+    fn worker(&self) -> &Worker {
+        &self.shared.workers[self.index]
+    }
+
+    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, SandboxError> {
+        self.worker().ask(&self.shared.name, work).await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker().status.load.closed();
     }
 }
 
 impl Shared {
-    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, SandboxError> {
-        let (reply, answer) = oneshot::channel();
-        let unavailable = || SandboxError::Unavailable { guest: self.name.clone() };
-        match self.commands.try_send(Command::Work(work(reply))) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(unavailable())),
-            Err(TrySendError::Full(_)) => Err(SandboxError::Overloaded { what: "the drafter's queue" }),
-            Err(TrySendError::Disconnected(_)) => Err(unavailable()),
+    /// Asks the worker that is least busy; if it takes no more or is gone, the next.
+    async fn ask_any<T>(&self, work: impl Fn(Reply<T>) -> Work) -> Result<T, SandboxError> {
+        let mut refused = None;
+        for index in self.by_load(|load| load.pending()) {
+            match self.workers[index].ask(&self.name, &work).await {
+                Err(error) if is_about_this_worker(&error) => refused = refused.or(Some(error)),
+                answer => return answer,
+            }
         }
+        Err(refused.unwrap_or_else(|| self.unavailable()))
     }
+
+    /// All workers: those alive before the others, the least loaded first.
+    fn by_load(&self, load: impl Fn(&WorkerLoad) -> usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.workers.len()).collect();
+        order.sort_by_cached_key(|index| {
+            let worker = &self.workers[*index];
+            (!worker.is_alive(), load(&worker.status.load), worker.status.load.pending())
+        });
+        order
+    }
+
+    fn unavailable(&self) -> SandboxError {
+        SandboxError::Unavailable { guest: self.name.clone() }
+    }
+}
+
+/// Whether another worker may well do what this one refused. (A worker that died with the question does not
+/// count: the question may be what killed it.)
+fn is_about_this_worker(error: &SandboxError) -> bool {
+    matches!(error, SandboxError::Overloaded { .. } | SandboxError::Unavailable { .. })
 }

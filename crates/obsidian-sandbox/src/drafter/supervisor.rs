@@ -37,14 +37,26 @@ impl Supervisor {
         engines: &Engines,
         artifact: &Verified<Artifact>,
         weights: WeightFile,
-        status: Arc<Status>,
     ) -> Result<Self, SandboxError> {
         let component = engines.component(EngineKind::Model, artifact)?;
         let guest =
             engines.lane(EngineKind::Model).linker.instantiate_pre(&component).and_then(DrafterPre::new).map_err(
                 |error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") },
             )?;
+        let status = Arc::new(Status::new(Instant::now()));
         Ok(Self { engines: engines.clone(), guest, name: artifact.name.clone(), weights, status })
+    }
+
+    /// The same for another worker: compiled code and weights are shared, nothing else.
+    pub(super) fn another(&self) -> Self {
+        let Self { engines, guest, name, weights, status: _ } = self;
+        let status = Arc::new(Status::new(Instant::now()));
+        Self { engines: engines.clone(), guest: guest.clone(), name: name.clone(), weights: weights.clone(), status }
+    }
+
+    /// What the worker will report.
+    pub(super) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
     }
 
     /// Starts the thread and waits for the first instance.

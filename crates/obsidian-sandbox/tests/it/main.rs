@@ -9,6 +9,7 @@ mod exactness;
 mod function;
 mod router;
 mod weights;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
