@@ -22,8 +22,8 @@ pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<Toke
     let ids = loop {
         let prompt = shielded.prompt.get();
         let rendered = match &prompt.raw {
-            Some(raw) => pop.parts.drafter.tokenize(raw.expose()).await,
-            None => pop.parts.drafter.render(&prompt.messages).await,
+            Some(raw) => pop.parts.drafter.tokenize_prompt(raw.expose()).await,
+            None => pop.parts.drafter.render(&prompt.messages, &prompt.tools).await,
         };
         match rendered {
             Ok(ids) => break ids,

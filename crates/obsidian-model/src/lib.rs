@@ -6,13 +6,15 @@
 
 mod architecture;
 mod cache;
-mod environment;
 mod error;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing_text;
 pub mod gguf;
 mod half;
+mod json;
 mod kernel;
 pub mod llama2c;
 mod math;
@@ -27,6 +29,7 @@ pub mod synthetic;
 mod template;
 mod threads;
 mod tokenizer;
+mod tools;
 mod weights;
 
 pub use architecture::Architecture;
@@ -39,5 +42,6 @@ pub use noise::{Noise, gumbel};
 pub use pairing::Pairing;
 pub use sampling::{Sampler, Sampling, Score};
 pub use stop::StopMatcher;
-pub use template::ChatMessage;
+pub use template::{ChatMessage, ChatPrompt, ChatTemplate, ChatTool, ChatToolCall};
 pub use tokenizer::{MAX_TOKEN_BYTES, MAX_VOCABULARY, Specials, Tokenizer, byte_character};
+pub use tools::{ToolEvent, ToolForm, ToolParser};

@@ -7,8 +7,9 @@ use crate::forward::{Engine, Lane, Logits, Workspace};
 use crate::gguf::Directory;
 use crate::kernel::Kernel;
 use crate::source::Source;
-use crate::template::{ChatMessage, ChatTemplate};
+use crate::template::{ChatPrompt, ChatTemplate};
 use crate::tokenizer::Tokenizer;
+use crate::tools::ToolForm;
 use crate::weights::Weights;
 
 /// Names the arithmetic: two engines with this id give the same logits bit for bit.
@@ -134,15 +135,21 @@ impl Model {
         &self.tokenizer
     }
 
-    /// The ids of a conversation with a generation prompt, by the file's own chat template. Text inside
-    /// messages never becomes a control token.
+    /// The ids of a prompt by the file's own chat template. Text inside messages, tools and calls never
+    /// becomes a control token.
     ///
     /// # Errors
-    /// The file has no template, the template fails, or it runs out of fuel or space.
-    pub fn render(&self, messages: &[ChatMessage<'_>]) -> Result<Vec<u32>, ModelError> {
+    /// The file has no template, the template refuses or fails, or it costs too much.
+    pub fn render(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<u32>, ModelError> {
         let template = self.template.as_ref();
         let template = template.ok_or_else(|| ModelError::Template("the file has no chat template".to_owned()))?;
-        template.render(messages, &self.tokenizer)
+        template.render(prompt, &self.tokenizer)
+    }
+
+    /// How an answer spells tool calls; `None` if the chat template tells the model of no tools.
+    pub fn tool_form(&self) -> Option<ToolForm> {
+        let template = self.template.as_ref().filter(|template| template.supports_tools(&self.tokenizer))?;
+        Some(if template.is_hermes() { ToolForm::Hermes } else { ToolForm::BareJson })
     }
 
     /// An empty sequence.

@@ -9,12 +9,13 @@ mod session;
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use obsidian_model::{ChatMessage, Model, ModelError as Failure, Specials, Workspace};
+use obsidian_model::{
+    ChatMessage, ChatPrompt, ChatTool, ChatToolCall, Model, ModelError as Failure, Specials, Workspace,
+};
 
 use exports::obsidian::edge::drafting::{
-    Candidate, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+    Candidate, Conversation, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow, ToolForm,
 };
-use obsidian::edge::types::Message;
 use session::Session;
 
 wit_bindgen::generate!({ path: "../../wit", world: "drafter" });
@@ -48,6 +49,10 @@ impl Guest for Drafter {
         let bytes = region::attach().map_err(ModelError::InvalidModel)?;
         let model = Model::from_static(bytes).map_err(translate)?;
         let info = model.info().clone();
+        let tool_form = model.tool_form().map(|form| match form {
+            obsidian_model::ToolForm::Hermes => ToolForm::Hermes,
+            obsidian_model::ToolForm::BareJson => ToolForm::BareJson,
+        });
         let _ = MODEL.set(model);
         Ok(ModelInfo {
             name: info.name,
@@ -58,17 +63,20 @@ impl Guest for Drafter {
             end_ids: info.end_ids,
             vocabulary_digest: info.vocabulary_digest,
             numerics_id: info.numerics_id.to_owned(),
+            tool_form,
         })
     }
 
-    fn render(messages: Vec<Message>) -> Result<Vec<u32>, ModelError> {
-        let messages = messages.iter().map(|message| ChatMessage { role: &message.role, content: &message.content });
-        let messages: Vec<ChatMessage<'_>> = messages.collect();
-        model().render(&messages).map_err(translate)
+    fn render(conversation: Conversation) -> Result<Vec<u32>, ModelError> {
+        render(&conversation).map_err(translate)
     }
 
     fn tokenize(text: String) -> Vec<u32> {
         model().tokenizer().encode(&text, Specials::AsText)
+    }
+
+    fn tokenize_prompt(text: String) -> Vec<u32> {
+        model().tokenizer().encode_prompt(&text)
     }
 
     fn detokenize(ids: Vec<u32>) -> Result<Vec<u8>, ModelError> {
@@ -88,6 +96,34 @@ impl Guest for Drafter {
             .with_borrow_mut(|workspace| session::draft(model(), &mut sessions, window, workspace))
             .map_err(translate)
     }
+}
+
+fn render(conversation: &Conversation) -> Result<Vec<u32>, Failure> {
+    let calls: Vec<Vec<ChatToolCall<'_>>> = conversation
+        .turns
+        .iter()
+        .map(|turn| {
+            let calls = turn.tool_calls.iter();
+            calls.map(|call| ChatToolCall { id: &call.id, name: &call.name, arguments: &call.arguments }).collect()
+        })
+        .collect();
+    let messages = conversation.turns.iter().zip(&calls).map(|(turn, tool_calls)| ChatMessage {
+        role: &turn.role,
+        content: &turn.content,
+        name: turn.name.as_deref(),
+        tool_calls,
+        tool_call_id: turn.tool_call_id.as_deref(),
+    });
+    let messages: Vec<ChatMessage<'_>> = messages.collect();
+    let tools = conversation.tools.iter().map(|tool| ChatTool {
+        name: &tool.name,
+        description: tool.description.as_deref(),
+        parameters: &tool.parameters,
+        strict: tool.strict,
+    });
+    let tools: Vec<ChatTool<'_>> = tools.collect();
+    let prompt = ChatPrompt { tools: &tools, now_seconds: conversation.now_seconds, ..ChatPrompt::new(&messages) };
+    model().render(&prompt)
 }
 
 /// Borrows every session; the same one twice is refused.
@@ -145,9 +181,8 @@ impl GuestSession for RefCell<Session> {
 
 /// A score with the bytes of its tokens.
 fn describe(token: u32, score: &obsidian_model::Score) -> Result<Scored, Failure> {
-    let candidate = |id: u32, logprob: f32| {
-        Ok::<_, Failure>(Candidate { id, logprob, bytes: model().tokenizer().decode(&[id])? })
-    };
+    let candidate =
+        |id: u32, logprob: f32| Ok::<_, Failure>(Candidate { id, logprob, bytes: model().tokenizer().decode(&[id])? });
     let alternatives = score.alternatives.iter().map(|(id, logprob)| candidate(*id, *logprob));
     Ok(Scored { token: candidate(token, score.logprob)?, alternatives: alternatives.collect::<Result<_, _>>()? })
 }
@@ -158,11 +193,7 @@ fn translate(failure: Failure) -> ModelError {
         Failure::InvalidToken(id) => ModelError::InvalidToken(id),
         Failure::Template(reason) => ModelError::Template(reason),
         Failure::InvalidUse(reason) => ModelError::InvalidUse(reason),
-        Failure::Read(_)
-        | Failure::Write(_)
-        | Failure::Malformed(_)
-        | Failure::Unsupported(_)
-        | Failure::NotFinite => {
+        Failure::Read(_) | Failure::Write(_) | Failure::Malformed(_) | Failure::Unsupported(_) | Failure::NotFinite => {
             ModelError::InvalidModel(failure.to_string())
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use obsidian_model::{ChatMessage, Model};
+use obsidian_model::{ChatMessage, ChatPrompt, Model};
 use obsidian_types::{FinishReason, Sampling, Speculation};
 use obsidian_wire::HubLink;
 use tokio::task::JoinSet;
@@ -36,7 +36,10 @@ const QUESTIONS: [&str; 20] = [
 ];
 
 fn prompts(model: &Model) -> Vec<Vec<u32>> {
-    QUESTIONS.iter().map(|content| model.render(&[ChatMessage { role: "user", content }]).unwrap()).collect()
+    QUESTIONS
+        .iter()
+        .map(|content| model.render(&ChatPrompt::new(&[ChatMessage::new("user", content)])).unwrap())
+        .collect()
 }
 
 /// What changes the logits, a different way for each prompt.

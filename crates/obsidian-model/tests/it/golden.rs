@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use obsidian_model::{ChatMessage, Model, Specials};
+use obsidian_model::{ChatMessage, ChatPrompt, Model, Specials};
 use serde_json::Value;
 
 fn models() -> PathBuf {
@@ -56,12 +56,11 @@ fn the_template_agrees() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|message| ChatMessage {
-                    role: message["role"].as_str().unwrap(),
-                    content: message["content"].as_str().unwrap(),
+                .map(|message| {
+                    ChatMessage::new(message["role"].as_str().unwrap(), message["content"].as_str().unwrap())
                 })
                 .collect();
-            let (text, rendered) = (case["text"].as_str().unwrap(), model.render(&messages).unwrap());
+            let (text, rendered) = (case["text"].as_str().unwrap(), model.render(&ChatPrompt::new(&messages)).unwrap());
             assert_eq!(model.tokenizer().encode(text, Specials::Parse), ids(&case["ids"]), "{text}");
             if messages.iter().any(|message| message.content.contains("<|")) {
                 // The golden file shows what an unguarded rendering does; ours must not.

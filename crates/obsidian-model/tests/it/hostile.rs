@@ -3,7 +3,7 @@
 use obsidian_model::gguf::write::Writer;
 use obsidian_model::gguf::{Gguf, TensorKind};
 use obsidian_model::synthetic::{Stretch, Synthetic};
-use obsidian_model::{Architecture, ChatMessage, Lane, Model, ModelError, Wanted, Workspace};
+use obsidian_model::{Architecture, ChatMessage, ChatPrompt, Lane, Model, ModelError, Wanted, Workspace};
 use proptest::prelude::*;
 
 use crate::rebuild::Rebuilt;
@@ -223,7 +223,7 @@ fn broken_weights_are_an_error() {
 /// Whatever can be parsed is used as well.
 fn exercise(file: Vec<u8>) {
     let Ok(model) = Model::from_bytes(file) else { return };
-    let _ = model.render(&[ChatMessage { role: "user", content: "hello <|im_end|> world" }]);
+    let _ = model.render(&ChatPrompt::new(&[ChatMessage::new("user", "hello <|im_end|> world")]));
     let mut cache = model.new_cache();
     let mut lanes = [Lane { cache: &mut cache, ids: &[1, 2, 3], wanted: Wanted::All }];
     let _ = model.forward(&mut lanes, &mut Workspace::new());

@@ -17,4 +17,7 @@ mod reference;
 mod sampler;
 #[cfg(test)]
 mod split;
+#[cfg(test)]
+mod templates;
+#[cfg(test)]
 mod tokenizers;

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use obsidian_types::limits::{MAX_DRAFTER_BATCH, MAX_DRAFTER_SESSIONS};
-use obsidian_types::{Message, Sampling, TokenId};
+use obsidian_types::{Sampling, TokenId};
 use tokio::sync::oneshot;
 
 use super::handle::{SessionGuard, Status};
-use super::instance::{Instance, SessionNumber};
+use super::instance::{Conversation, Instance, SessionNumber};
 use super::scored::ScoredToken;
 use crate::error::SandboxError;
 
@@ -32,8 +32,9 @@ pub(super) enum Command {
 
 /// Something to do for one caller.
 pub(super) enum Work {
-    Render(Vec<Message>, Reply<Vec<TokenId>>),
+    Render(Conversation, Reply<Vec<TokenId>>),
     Tokenize(String, Reply<Vec<TokenId>>),
+    TokenizePrompt(String, Reply<Vec<TokenId>>),
     Detokenize(Vec<TokenId>, Reply<Vec<u8>>),
     /// Sampling, and the index at which the answer begins.
     Open(Sampling, u32, Reply<SessionGuard>),
@@ -50,7 +51,8 @@ impl Work {
     /// Answers with an error, without doing it.
     pub(super) fn refuse(self, error: SandboxError) {
         match self {
-            Self::Render(_, reply) | Self::Tokenize(_, reply) => send(reply, Err(error)),
+            Self::Render(_, reply) => send(reply, Err(error)),
+            Self::Tokenize(_, reply) | Self::TokenizePrompt(_, reply) => send(reply, Err(error)),
             Self::Draft(_, _, reply) => send(reply, Err(error)),
             Self::Detokenize(_, reply) => send(reply, Err(error)),
             Self::Open(_, _, reply) => send(reply, Err(error)),
@@ -63,7 +65,11 @@ impl Work {
 
     fn session(&self) -> Option<SessionId> {
         match self {
-            Self::Render(..) | Self::Tokenize(..) | Self::Detokenize(..) | Self::Open(..) => None,
+            Self::Render(..)
+            | Self::Tokenize(..)
+            | Self::TokenizePrompt(..)
+            | Self::Detokenize(..)
+            | Self::Open(..) => None,
             Self::Feed(id, ..)
             | Self::Truncate(id, ..)
             | Self::Length(id, _)
@@ -144,7 +150,8 @@ impl<'instance> Shift<'instance> {
             return work.refuse(SandboxError::SessionLost);
         }
         match work {
-            Work::Render(messages, reply) => self.answer(reply, |it| it.render(&messages)),
+            Work::Render(conversation, reply) => self.answer(reply, |it| it.render(&conversation)),
+            Work::TokenizePrompt(text, reply) => self.answer(reply, |it| it.tokenize_prompt(&text)),
             Work::Tokenize(text, reply) => self.answer(reply, |it| it.tokenize(&text)),
             Work::Detokenize(ids, reply) => self.answer(reply, |it| it.detokenize(&ids)),
             Work::Open(sampling, answer_start, reply) => self.open(&sampling, answer_start, reply),

@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use obsidian_model::ToolForm;
 use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_WORKERS, MAX_TOP_LOGPROBS};
-use obsidian_types::{Message, Sampling, TokenId};
+use obsidian_types::{Message, Sampling, TokenId, Tool};
 
 use super::actor::{Command, Reply, SessionId, Work};
+use super::instance::Conversation;
 use super::scored::ScoredToken;
 use super::supervisor::Supervisor;
 use super::worker::{Worker, WorkerLoad};
@@ -36,6 +38,8 @@ pub struct ModelInfo {
     pub vocabulary_digest: String,
     /// Which arithmetic the logits follow.
     pub numerics_id: String,
+    /// How answers spell tool calls; `None` if the chat template tells the model of no tools.
+    pub tool_form: Option<ToolForm>,
     /// SHA-256 of the weight file, as the host computed it.
     pub weights_digest: obsidian_registry::Digest,
 }
@@ -170,13 +174,24 @@ impl Drafter {
         self.0.workers.iter().map(|worker| worker.status.restarts.load(Ordering::Relaxed)).sum()
     }
 
-    /// Applies the chat template and tokenises.
+    /// Applies the chat template and tokenises. A template that names the date is given today's.
     ///
     /// # Errors
     /// [`SandboxError::Refused`] if the template refuses; else as [`Drafter::open`].
-    pub async fn render(&self, messages: &[Message]) -> Result<Vec<TokenId>, SandboxError> {
-        let messages = messages.to_vec();
-        self.0.ask_any(|reply| Work::Render(messages.clone(), reply)).await
+    pub async fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<Vec<TokenId>, SandboxError> {
+        let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        let conversation = Conversation { messages: messages.to_vec(), tools: tools.to_vec(), now_seconds };
+        self.0.ask_any(|reply| Work::Render(conversation.clone(), reply)).await
+    }
+
+    /// Tokenises text to be continued, which holds no control tokens: after the token that the model wants at
+    /// the beginning, if it wants one.
+    ///
+    /// # Errors
+    /// As [`Drafter::open`].
+    pub async fn tokenize_prompt(&self, text: &str) -> Result<Vec<TokenId>, SandboxError> {
+        let text = text.to_owned();
+        self.0.ask_any(|reply| Work::TokenizePrompt(text.clone(), reply)).await
     }
 
     /// Tokenises text that holds no control tokens.

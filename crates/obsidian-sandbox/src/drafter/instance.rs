@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use obsidian_types::{Message, Sampling, TokenId};
+use obsidian_types::{Message, PromptText, Sampling, TokenId, Tool};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
@@ -22,6 +22,48 @@ mod bindings {
 
 pub(super) use bindings::DrafterPre;
 pub(super) use drafting::ModelInfo as GuestModelInfo;
+pub(super) use drafting::ToolForm as GuestToolForm;
+
+/// What a chat template is told, on its way to the guest.
+#[derive(Clone)]
+pub(super) struct Conversation {
+    pub(super) messages: Vec<Message>,
+    pub(super) tools: Vec<Tool>,
+    /// Seconds since 1970.
+    pub(super) now_seconds: Option<u64>,
+}
+
+impl Conversation {
+    fn to_guest(&self) -> drafting::Conversation {
+        let text = |text: &PromptText| text.expose().to_owned();
+        let turn = |message: &Message| drafting::Turn {
+            role: message.role.as_str().to_owned(),
+            content: text(&message.content),
+            name: message.name.as_ref().map(text),
+            tool_calls: message
+                .tool_calls
+                .iter()
+                .map(|call| drafting::ToolCall {
+                    id: text(&call.id),
+                    name: text(&call.name),
+                    arguments: text(&call.arguments),
+                })
+                .collect(),
+            tool_call_id: message.tool_call_id.as_ref().map(text),
+        };
+        let tool = |tool: &Tool| drafting::Tool {
+            name: text(&tool.name),
+            description: tool.description.as_ref().map(text),
+            parameters: text(&tool.parameters),
+            strict: tool.strict,
+        };
+        drafting::Conversation {
+            turns: self.messages.iter().map(turn).collect(),
+            tools: self.tools.iter().map(tool).collect(),
+            now_seconds: self.now_seconds,
+        }
+    }
+}
 
 /// Names a session within one instance.
 pub(super) type SessionNumber = u64;
@@ -84,15 +126,13 @@ impl Instance {
         self.sessions.len()
     }
 
-    pub(super) fn render(&mut self, messages: &[Message]) -> Result<Vec<TokenId>, SandboxError> {
-        let messages: Vec<_> = messages
-            .iter()
-            .map(|message| bindings::obsidian::edge::types::Message {
-                role: message.role.as_str().to_owned(),
-                content: message.content.expose().to_owned(),
-            })
-            .collect();
-        self.refusable(|guest, store| guest.call_render(store, &messages))
+    pub(super) fn render(&mut self, conversation: &Conversation) -> Result<Vec<TokenId>, SandboxError> {
+        let conversation = conversation.to_guest();
+        self.refusable(|guest, store| guest.call_render(store, &conversation))
+    }
+
+    pub(super) fn tokenize_prompt(&mut self, text: &str) -> Result<Vec<TokenId>, SandboxError> {
+        self.call(|guest, store| guest.call_tokenize_prompt(store, text))
     }
 
     pub(super) fn tokenize(&mut self, text: &str) -> Result<Vec<TokenId>, SandboxError> {

@@ -5,12 +5,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use obsidian_model::ToolForm;
 use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::MAX_DRAFTER_BATCH;
 
 use super::actor::{Command, Shift, Work};
 use super::handle::{ModelInfo, Startup, Status};
-use super::instance::{DrafterPre, GuestModelInfo, Instance};
+use super::instance::{DrafterPre, GuestModelInfo, GuestToolForm, Instance};
 use crate::engine::{EngineKind, Engines};
 use crate::error::SandboxError;
 use crate::state::State;
@@ -90,6 +91,10 @@ impl Supervisor {
             end_ids: info.end_ids,
             vocabulary_digest: info.vocabulary_digest,
             numerics_id: info.numerics_id,
+            tool_form: info.tool_form.map(|form| match form {
+                GuestToolForm::Hermes => ToolForm::Hermes,
+                GuestToolForm::BareJson => ToolForm::BareJson,
+            }),
             weights_digest: self.weights.digest(),
         }
     }

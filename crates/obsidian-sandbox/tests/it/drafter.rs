@@ -29,7 +29,7 @@ fn hostile() -> Drafter {
 }
 
 async fn command(drafter: &Drafter, text: &str) -> Result<Vec<u32>, SandboxError> {
-    drafter.render(&[Message::new(Role::User, text)]).await
+    drafter.render(&[Message::new(Role::User, text)], &[]).await
 }
 
 async fn draft_alone(drafter: &Drafter, seed: u64, window: u32) -> Vec<u32> {

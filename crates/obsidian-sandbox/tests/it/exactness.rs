@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use obsidian_model::gguf::TensorKind;
 use obsidian_model::synthetic::Synthetic;
-use obsidian_model::{Architecture, ChatMessage, KvCache, Lane, Model, Sampler, Score, Wanted, Workspace};
+use obsidian_model::{Architecture, ChatMessage, ChatPrompt, KvCache, Lane, Model, Sampler, Score, Wanted, Workspace};
 use obsidian_sandbox::{Candidate, Drafter, ScoredToken, WeightFile};
 use obsidian_types::{Message, Role, Sampling};
 
@@ -43,9 +43,9 @@ fn rendering_is_the_same() {
     for path in shipped() {
         let (drafter, model) = start(&path);
         for prompt in PROMPTS {
-            let native = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let native = model.render(&ChatPrompt::new(&[ChatMessage::new("user", prompt)])).expect("rendered");
             let message = Message::new(Role::User, prompt);
-            let sandboxed = block_on(drafter.render(&[message])).expect("rendered");
+            let sandboxed = block_on(drafter.render(&[message], &[])).expect("rendered");
             assert_eq!(sandboxed, native);
             let bytes = block_on(drafter.detokenize(&native)).expect("bytes");
             assert_eq!(bytes, model.tokenizer().decode(&native).expect("bytes"));
@@ -61,7 +61,7 @@ fn logits_are_the_same_bits() {
         let (drafter, model) = start(&path);
         let mut workspace = Workspace::new();
         for prompt in PROMPTS {
-            let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let ids = model.render(&ChatPrompt::new(&[ChatMessage::new("user", prompt)])).expect("rendered");
             let mut cache = model.new_cache();
             block_on(async {
                 let mut session = drafter.open(greedy(), 0).await.expect("a session");
@@ -161,7 +161,7 @@ fn drafts_of_a_batch_are_those_of_native_single_runs() {
     let cases: Vec<(Vec<u32>, Sampling)> = (0..6)
         .map(|index| {
             let prompt = PROMPTS[index % PROMPTS.len()];
-            let ids = model.render(&[ChatMessage { role: "user", content: prompt }]).expect("rendered");
+            let ids = model.render(&ChatPrompt::new(&[ChatMessage::new("user", prompt)])).expect("rendered");
             let temperature = [0.0, 0.8, 1.2][index / 2];
             let sampling = Sampling { temperature, top_p: 0.95, seed: index as u64, ..greedy() };
             // Half of them with the logits changed; a batch mixes both.
@@ -211,7 +211,7 @@ fn scored_drafts_and_rollbacks_are_exact_under_penalties() {
             logit_bias: [(7, 3.0), (11, -100.0)].into(),
             ..Sampling::default()
         };
-        let prompt = model.render(&[ChatMessage { role: "user", content: PROMPTS[1] }]).expect("rendered");
+        let prompt = model.render(&ChatPrompt::new(&[ChatMessage::new("user", PROMPTS[1])])).expect("rendered");
         let expected = continue_natively(&model, &sampling, &prompt, 12);
         let kept = expected.len() / 2;
         block_on(async {

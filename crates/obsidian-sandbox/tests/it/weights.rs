@@ -31,7 +31,7 @@ fn start(weights: WeightFile) -> Drafter {
 
 fn command(drafter: &Drafter, text: &str) -> Result<Vec<u32>, SandboxError> {
     let message = Message::new(Role::User, text);
-    block_on(drafter.render(&[message]))
+    block_on(drafter.render(&[message], &[]))
 }
 
 #[test]

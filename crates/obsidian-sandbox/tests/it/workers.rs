@@ -68,7 +68,7 @@ fn a_busy_worker_does_not_hold_up_the_other() {
         tokio::task::yield_now().await;
         assert_eq!(beside.draft(4).await.expect("drafted").len(), 4);
         let hi = [Message::new(Role::User, "hi")];
-        assert_eq!(drafter.render(&hi).await.expect("the idle worker renders"), [104, 105]);
+        assert_eq!(drafter.render(&hi, &[]).await.expect("the idle worker renders"), [104, 105]);
         // A new session goes where fewer are: to neither in particular, so close one.
         drop(beside);
         let mut placed = open(&drafter, &[1, 2]).await;

@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 wit_bindgen::generate!({ path: "../../../wit", world: "drafter" });
 
 use exports::obsidian::edge::drafting::{
-    Candidate, Guest, GuestSession, Message, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+    Candidate, Conversation, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
 };
 use obsidian::edge::weights;
 
@@ -61,12 +61,13 @@ impl Guest for Hostile {
                 end_ids: vec![END],
                 vocabulary_digest: file.digest,
                 numerics_id: "none".to_owned(),
+                tool_form: None,
             }),
         }
     }
 
-    fn render(messages: Vec<Message>) -> Result<Vec<u32>, ModelError> {
-        let command = messages.last().map(|message| message.content.clone()).unwrap_or_default();
+    fn render(conversation: Conversation) -> Result<Vec<u32>, ModelError> {
+        let command = conversation.turns.last().map(|turn| turn.content.clone()).unwrap_or_default();
         misbehave(&command);
         if let Some(attack) = command.strip_prefix("attach ") {
             return Ok(vec![attack::attack(attack)]);
@@ -88,6 +89,10 @@ impl Guest for Hostile {
 
     fn tokenize(text: String) -> Vec<u32> {
         text.bytes().map(u32::from).collect()
+    }
+
+    fn tokenize_prompt(text: String) -> Vec<u32> {
+        Self::tokenize(text)
     }
 
     fn detokenize(ids: Vec<u32>) -> Result<Vec<u8>, ModelError> {
@@ -207,10 +212,10 @@ impl GuestSession for Session {
     fn draft_scored(&self, window: u32, alternatives: u32) -> Result<Vec<Scored>, ModelError> {
         let more = if self.sampling.seed == FLOOD_SEED { 1 } else { 0 };
         let candidate = |id| Candidate { id, logprob: -1.0, bytes: vec![b'x'] };
-        let scored = self.draft(window).into_iter().map(|id| Scored {
-            token: candidate(id),
-            alternatives: (0..alternatives + more).map(candidate).collect(),
-        });
+        let scored = self
+            .draft(window)
+            .into_iter()
+            .map(|id| Scored { token: candidate(id), alternatives: (0..alternatives + more).map(candidate).collect() });
         Ok(scored.collect())
     }
 }
