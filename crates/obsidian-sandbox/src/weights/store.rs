@@ -74,8 +74,11 @@ impl WeightStore {
         // Worth reading it first only if something of its length is here.
         if self.holds_length(length).map_err(failed)? {
             let (_, digest) = copy(&mut source, None, length, &mut |_, _| ()).map_err(failed)?;
-            if self.contains(digest) && expected.is_none_or(|expected| expected == digest) {
-                return self.get(digest, progress);
+            // One that was damaged is copied anew.
+            if expected.is_none_or(|expected| expected == digest)
+                && let Ok(held) = self.get(digest, progress)
+            {
+                return Ok(held);
             }
         }
         self.sweep_unfinished_imports();
@@ -135,7 +138,7 @@ impl WeightStore {
         fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<WeightFile, E> {
         let failed = |error: std::io::Error| E::from(io_error(temporary, &error));
-        let file = create_locked(temporary).map_err(failed)?;
+        let file = self.create(temporary).map_err(failed)?;
         let mut digested = Digested { file, digester: Digester::new(), length: 0 };
         let mut buffered = BufWriter::with_capacity(1 << 20, &mut digested);
         fill(&mut buffered)?;
@@ -286,6 +289,15 @@ impl WeightStore {
         Ok(file)
     }
 
+    /// A new file for this process alone, which its lock tells from what a killed process left; under the guard, so
+    /// that nobody sweeps it before it is locked.
+    fn create(&self, path: &Path) -> std::io::Result<File> {
+        let _guard = self.guard()?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+
     fn temporary(&self) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -316,13 +328,6 @@ impl WeightStore {
 
 /// The store's own lock.
 const LOCK: &str = ".lock";
-
-/// A new file for this process alone, which its lock tells from what a killed process left.
-fn create_locked(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(file)
-}
 
 /// Digests what is written on its way to the file.
 struct Digested {

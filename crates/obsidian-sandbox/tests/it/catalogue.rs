@@ -139,6 +139,12 @@ fn a_file_that_is_here_is_not_copied_again() {
     models.weights().import(&file, None, &mut |_, _| ()).expect("found");
     assert_eq!(number(&models.weights().path(first.digest())), before);
     assert!(models.weights().free_bytes().expect("told") > 0);
+    // Damaged by whatever means: copied anew.
+    let path = models.weights().path(first.digest());
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, b"weighty").expect("written");
+    models.weights().import(&file, None, &mut |_, _| ()).expect("imported");
+    assert_eq!(fs::read(&path).expect("there"), b"weights");
 }
 
 #[test]

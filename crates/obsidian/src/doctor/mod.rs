@@ -1,8 +1,9 @@
 //! `obsidian doctor`: checks what a node needs before it is started, and says what to do about each finding.
 //!
 //! Looking is separate from judging: `host.rs` and `node.rs` gather facts and hand out findings, so that the
-//! judgement can be tested on machines that are not at hand. Nothing is changed but a trial file that is
-//! removed again. Start at [`run`].
+//! judgement can be tested on machines that are not at hand. In an existing data directory a trial file comes
+//! and goes, and what any first start makes (the cache of compiled guests, this POP's certificate) may be made.
+//! Start at [`run`].
 
 mod host;
 mod node;

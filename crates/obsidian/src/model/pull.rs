@@ -216,11 +216,16 @@ async fn fetch(
     let total = file.total()?;
     let digest = Digest::from_bytes(total.sha256.0);
     let store = catalogue.weights();
-    if store.contains(digest) {
-        eprintln!("{} is here already", file.path);
-        return Ok(store.get(digest, &mut |_, _| ())?);
-    }
     let bar = show::bar("checking what is here", total.size)?;
+    if store.contains(digest) {
+        // One that was damaged is fetched anew.
+        if let Ok(weights) = store.get(digest, &mut |done, _| bar.set_position(done)) {
+            bar.finish_and_clear();
+            eprintln!("{} is here already", file.path);
+            return Ok(weights);
+        }
+        store.remove(digest)?;
+    }
     let mut partial = Partial(store.partial(digest, &mut |done, _| bar.set_position(done))?);
     let missing = total.size.saturating_sub(partial.length());
     let free = store.free_bytes()?;
