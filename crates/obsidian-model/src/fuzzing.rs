@@ -4,6 +4,7 @@
 use crate::architecture::Architecture;
 use crate::forward::{Lane, Wanted, Workspace};
 use crate::gguf::{Gguf, TensorKind};
+use crate::llama2c;
 use crate::model::Model;
 use crate::synthetic::{Stretch, Synthetic};
 
@@ -55,11 +56,43 @@ pub fn gguf_seeds() -> Vec<Vec<u8>> {
     kinds.map(seed).collect()
 }
 
+/// Imports a llama2.c checkpoint and its tokenizer, whose border the first four bytes of `data` name.
+pub fn llama2c(data: &[u8]) {
+    let Some((border, files)) = data.split_first_chunk::<4>() else { return };
+    let border = u32::from_le_bytes(*border) as usize % (files.len() + 1);
+    let (checkpoint, tokenizer) = files.split_at(border);
+    let mut file = Vec::new();
+    if llama2c::import(&mut &*checkpoint, checkpoint.len() as u64, tokenizer, "fuzzed", &mut file).is_ok() {
+        gguf(&file);
+    }
+}
+
+/// A small checkpoint with its tokenizer to mutate, with and without an output matrix of its own.
+pub fn llama2c_seeds() -> Vec<Vec<u8>> {
+    let seed = |vocabulary: i32| {
+        let (width, feed, tokens) = (4, 4, vocabulary.unsigned_abs() as usize);
+        let weights =
+            tokens * width * if vocabulary < 0 { 2 } else { 1 } + width * (3 + 4 * width + 3 * feed) + 4 * width;
+        let header = [width as i32, feed as i32, 1, 1, 1, vocabulary, 4];
+        let mut checkpoint: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+        checkpoint.resize(checkpoint.len() + weights * 4, 0);
+        let mut tokenizer = 8_i32.to_le_bytes().to_vec();
+        for id in 0..tokens {
+            let spelling = if (3..259).contains(&id) { format!("<0x{:02X}>", id - 3) } else { format!(" {id}") };
+            tokenizer.extend(0.5_f32.to_le_bytes());
+            tokenizer.extend((spelling.len() as i32).to_le_bytes());
+            tokenizer.extend(spelling.as_bytes());
+        }
+        [(checkpoint.len() as u32).to_le_bytes().to_vec(), checkpoint, tokenizer].concat()
+    };
+    vec![seed(262), seed(-262)]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{gguf, gguf_seeds};
+    use super::{gguf, gguf_seeds, llama2c, llama2c_seeds};
     use crate::model::Model;
 
     #[test]
@@ -69,8 +102,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn llama2c_seeds_are_imported() {
+        for seed in llama2c_seeds() {
+            let (border, files) = seed.split_first_chunk::<4>().unwrap();
+            let (checkpoint, tokenizer) = files.split_at(u32::from_le_bytes(*border) as usize);
+            let mut file = Vec::new();
+            let length = checkpoint.len() as u64;
+            crate::llama2c::import(&mut &*checkpoint, length, tokenizer, "seed", &mut file).unwrap();
+            assert_eq!(Model::from_bytes(file).unwrap().info().vocabulary_size, 262);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn llama2c_survives_mutations(
+            seed in 0_usize..2,
+            changes in proptest::collection::vec((any::<bool>(), 0.0_f64..1.0, any::<u8>()), 0..8),
+            cut in proptest::option::weighted(0.1, 0.0_f64..1.0),
+        ) {
+            let mut file = llama2c_seeds().swap_remove(seed);
+            for (anywhere, at, value) in changes {
+                let at = (at * if anywhere { file.len() } else { 40 } as f64) as usize;
+                file[at] = value;
+            }
+            if let Some(cut) = cut {
+                file.truncate((cut * file.len() as f64) as usize);
+            }
+            llama2c(&file);
+        }
 
         /// Most changes go into the header, where there is something to misread.
         #[test]
