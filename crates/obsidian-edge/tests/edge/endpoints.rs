@@ -34,8 +34,12 @@ async fn choices_are_independent_and_the_prompt_is_counted_once() {
         json!({"temperature": 1.3, "seed": 9, "n": 4}),
     );
     let whole = chat(address, &body).await.json();
-    let texts: Vec<&str> =
-        whole["choices"].as_array().unwrap().iter().map(|choice| choice["message"]["content"].as_str().unwrap()).collect();
+    let texts: Vec<&str> = whole["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|choice| choice["message"]["content"].as_str().unwrap())
+        .collect();
     assert_eq!(texts.len(), 4);
     assert!(texts.iter().any(|text| *text != texts[0]), "{texts:?}");
     let one = chat(address, &with(body.clone(), json!({"n": 1}))).await.json();
@@ -103,7 +107,8 @@ async fn raw_text_goes_on_without_a_template() {
     assert_eq!(one.json()["usage"]["prompt_tokens"], tokens, "the text alone is the prompt");
     assert!(!text.is_empty());
 
-    let several = with(body.clone(), json!({"prompt": ["Obsidian is", "Write to jo@example.com"], "n": 2, "echo": true}));
+    let several =
+        with(body.clone(), json!({"prompt": ["Obsidian is", "Write to jo@example.com"], "n": 2, "echo": true}));
     let several = post(address, "/v1/completions", &several).await.json();
     let texts: Vec<&str> =
         several["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect();

@@ -28,12 +28,7 @@ fn tool_calls_come_back_from_an_upstream_that_sees_no_originals() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
     let mut upstream = Node(
-        Command::new(python())
-            .arg(script("tool_upstream.py"))
-            .arg(&record)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
+        Command::new(python()).arg(script("tool_upstream.py")).arg(&record).stdout(Stdio::piped()).spawn().unwrap(),
     );
     let port = first_line(upstream.0.stdout.take().unwrap());
     let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
