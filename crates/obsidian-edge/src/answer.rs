@@ -217,3 +217,70 @@ impl Answer {
         self.outgoing.send(Event::Delta { choice: self.choice, part }).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use obsidian_shield::{Replacement, ShieldKey, Vault, mask};
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::{Account, Answer, CallPiece, Event, Outgoing, Part};
+
+    /// The arguments of each call as a client puts them together, from pieces cut every `size` bytes and interleaved.
+    fn restored(vault: &Vault, calls: &[String], size: usize) -> Vec<String> {
+        let (events, mut arriving) = tokio::sync::mpsc::channel(4_096);
+        let outgoing = Arc::new(Outgoing::new(events, Duration::from_secs(60)));
+        let mut answer = Answer::new(0, &[], Arc::new(vault.clone()), outgoing);
+        let account = Account::open(&crate::fixtures::request("x"), Instant::now());
+        let longest = calls.iter().map(String::len).max().unwrap_or_default();
+        let work = async {
+            for start in (0..longest).step_by(size) {
+                for (index, arguments) in calls.iter().enumerate() {
+                    let piece = arguments.as_bytes().get(start..).unwrap_or_default();
+                    let name = (start == 0).then(|| "f".to_owned());
+                    let arguments = piece[..piece.len().min(size)].to_vec();
+                    let piece = CallPiece { index: index as u32, id: name.clone(), name, arguments };
+                    answer.call(&account, "model", piece).await.unwrap();
+                }
+            }
+        };
+        futures::executor::block_on(work);
+        drop(answer);
+        let mut texts = vec![String::new(); calls.len()];
+        while let Ok(event) = arriving.try_recv() {
+            if let Event::Delta { part: Part::ToolCall { index, arguments, .. }, .. } = event {
+                texts[index as usize].push_str(arguments.expose());
+            }
+        }
+        texts
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_an_original_holds_the_arguments_stay_json(
+            first in "[a-z\"\\\\{}\\n\\t\u{1}é:, ]{1,12}",
+            second in "[0-9\"\\\\'/😀]{1,12}",
+            size in 1usize..40,
+        ) {
+            prop_assume!(first != second && first != "é");
+            let key = ShieldKey::derive(&[3; 32], "c");
+            let fields = ["a@example.com".to_owned(), "b@example.com".to_owned()];
+            let placeholders = mask(&fields, &key).unwrap().fields;
+            let replacement = |at: usize, original: &str| {
+                Replacement { placeholder: placeholders[at].clone(), original: original.into() }
+            };
+            let vault = Vault::from_parts(vec![replacement(0, &first), replacement(1, &second)]).unwrap();
+            let (one, two) = (&placeholders[0], &placeholders[1]);
+            let calls = [format!("{{\"{one}\":[\"x{two}y\",1],\"é\":\"{one}\"}}"), format!("{{\"z\":\"{two}{one}\"}}")];
+            let texts = restored(&vault, &calls, size);
+            let parsed: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+            prop_assert_eq!(&parsed[0][&first][0], &Value::from(format!("x{second}y")));
+            prop_assert_eq!(&parsed[0]["é"], &Value::from(first.clone()));
+            prop_assert_eq!(&parsed[1]["z"], &Value::from(format!("{second}{first}")));
+        }
+    }
+}

@@ -33,6 +33,8 @@ mod text_gate;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 pub use config::{EdgeConfig, EdgeParts, RouterWeights, StartError};
 pub use edge::{Edge, EdgeHandle};
