@@ -247,7 +247,7 @@ mod tests {
                 }
             }
         };
-        futures::executor::block_on(work);
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work);
         drop(answer);
         let mut texts = vec![String::new(); calls.len()];
         while let Ok(event) = arriving.try_recv() {
