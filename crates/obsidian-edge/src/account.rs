@@ -113,18 +113,19 @@ impl Entries {
 
     /// What the request's span says when it ends.
     fn tell_span(&self, span: &Span, status: u16, route: &'static str) {
-        span.record("http.response.status_code", status);
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        span.record("http.response.status_code", i64::from(status));
         span.record("gen_ai.response.model", self.response_model.as_str());
         span.record("gen_ai.response.finish_reasons", self.finish.join(","));
-        span.record("gen_ai.usage.input_tokens", self.usage.prompt_tokens);
-        span.record("gen_ai.usage.output_tokens", self.usage.completion_tokens);
+        span.record("gen_ai.usage.input_tokens", i64::from(self.usage.prompt_tokens));
+        span.record("gen_ai.usage.output_tokens", i64::from(self.usage.completion_tokens));
         span.record("obsidian.route", route);
         span.record("obsidian.reason", self.reason.as_str());
         span.record("obsidian.degraded", self.degraded);
-        span.record("obsidian.masked_values", self.masked_values as u64);
-        span.record("obsidian.accepted", self.usage.accepted_prediction_tokens);
-        span.record("obsidian.rejected", self.usage.rejected_prediction_tokens);
-        span.record("obsidian.wan_bytes", self.wan().up + self.wan().down);
+        span.record("obsidian.masked_values", number(self.masked_values as u64));
+        span.record("obsidian.accepted", i64::from(self.usage.accepted_prediction_tokens));
+        span.record("obsidian.rejected", i64::from(self.usage.rejected_prediction_tokens));
+        span.record("obsidian.wan_bytes", number(self.wan().up + self.wan().down));
         if let Some(error) = self.error {
             span.record("error.type", error);
         }

@@ -1,7 +1,7 @@
 //! The spans of one request: itself, its stages, its attempts on tiers. Names follow OpenTelemetry's conventions for
 //! generative AI (`gen_ai.*`, as of semantic conventions 1.38); what they do not name is under `obsidian.*`.
 //!
-//! Ids, numbers and our own words only. A model's name is the client's text until it is known to be one of ours.
+//! Numbers are signed: the library exports others as text. Ids, numbers and our own words only. A model's name is the client's text until it is known to be one of ours.
 
 use obsidian_types::{ChatRequest, Input, Tier};
 use obsidian_wire::telemetry;
@@ -40,8 +40,8 @@ pub(crate) fn request(request: &ChatRequest) -> Span {
         gen_ai.request.top_p = f64::from(sampling.top_p),
         gen_ai.request.frequency_penalty = f64::from(sampling.frequency_penalty),
         gen_ai.request.presence_penalty = f64::from(sampling.presence_penalty),
-        gen_ai.request.max_tokens = request.max_tokens,
-        gen_ai.request.choice.count = request.choices,
+        gen_ai.request.max_tokens = i64::from(request.max_tokens),
+        gen_ai.request.choice.count = i64::from(request.choices),
         gen_ai.response.id = %request.id,
         gen_ai.response.model = Empty,
         gen_ai.response.finish_reasons = Empty,
@@ -86,6 +86,6 @@ pub(crate) fn attempt(tier: Tier, operation: &'static str, model: &str, choice: 
         gen_ai.request.model = model,
         gen_ai.response.finish_reasons = Empty,
         obsidian.tier = tier.as_str(),
-        obsidian.choice = choice,
+        obsidian.choice = i64::from(choice),
     )
 }

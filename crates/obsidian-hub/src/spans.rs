@@ -10,9 +10,10 @@ use tracing::{Span, info_span};
 pub(crate) struct StreamSpan {
     span: Span,
     prompt_tokens: u32,
-    emitted: u64,
-    accepted: u64,
-    verdicts: u64,
+    /// Signed, because the library exports other numbers as text.
+    emitted: i64,
+    accepted: i64,
+    verdicts: i64,
 }
 
 impl StreamSpan {
@@ -49,12 +50,12 @@ impl StreamSpan {
         match kind {
             down::Kind::Opened(opened) => {
                 self.prompt_tokens = opened.prompt_tokens;
-                self.span.record("obsidian.reused_tokens", opened.reused_tokens);
+                self.span.record("obsidian.reused_tokens", i64::from(opened.reused_tokens));
             }
             down::Kind::Verdict(verdict) => {
                 self.verdicts += 1;
-                self.accepted += u64::from(verdict.accepted);
-                self.emitted += u64::from(verdict.accepted) + verdict.next.len() as u64;
+                self.accepted += i64::from(verdict.accepted);
+                self.emitted += i64::from(verdict.accepted) + verdict.next.len() as i64;
             }
             down::Kind::NeedPrefix(_) => {}
         }
@@ -69,7 +70,7 @@ impl StreamSpan {
 
 impl Drop for StreamSpan {
     fn drop(&mut self) {
-        self.span.record("gen_ai.usage.input_tokens", self.prompt_tokens);
+        self.span.record("gen_ai.usage.input_tokens", i64::from(self.prompt_tokens));
         self.span.record("gen_ai.usage.output_tokens", self.emitted);
         self.span.record("obsidian.accepted", self.accepted);
         self.span.record("obsidian.verdicts", self.verdicts);

@@ -33,7 +33,7 @@ use thiserror::Error;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 
 pub use bridge::Bridge;
@@ -233,7 +233,9 @@ where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
     let wanted =
-        filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET && STARTED.load(Ordering::Acquire));
+        filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET && STARTED.load(Ordering::Acquire))
+            // Without it every call site of finer levels would be asked.
+            .with_max_level_hint(LevelFilter::INFO);
     tracing_opentelemetry::layer()
         .with_tracer(LateTracer)
         .with_location(false)
