@@ -38,7 +38,7 @@ pub(crate) struct Scope {
 impl Scope {
     /// Whether the request may be answered at the POP.
     pub(crate) fn allows_edge(&self) -> bool {
-        !self.core_only && !(self.one_vocabulary && self.asked == Some(Tier::Core))
+        !(self.core_only || self.one_vocabulary && self.asked == Some(Tier::Core))
     }
 
     /// Whether the request may go to the hub.

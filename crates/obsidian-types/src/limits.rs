@@ -8,7 +8,7 @@ pub const MAX_DISCARDED_BODY_BYTES: usize = 60 << 20;
 pub const MAX_MESSAGES: usize = 512;
 /// Longest text over all fields of one request, bytes.
 pub const MAX_PROMPT_BYTES: usize = 1 << 20;
-/// Most answers to one prompt (`n`); each runs at the same time and counts as a request in flight.
+/// Most answers to one request (`n`, times the prompts where there are several); each runs at the same time and counts as a request in flight.
 pub const MAX_CHOICES: u32 = 8;
 /// Most functions one request offers.
 pub const MAX_TOOLS: usize = 128;
@@ -18,8 +18,6 @@ pub const MAX_TOOL_CALLS: usize = 128;
 pub const MAX_TOOL_NAME_CHARACTERS: usize = 64;
 /// Most separate texts in one request: contents, names, strings and keys inside JSON.
 pub const MAX_TEXT_LEAVES: usize = 16_384;
-/// Most prompts in one raw completion request.
-pub const MAX_PROMPTS: usize = 8;
 /// Most stop strings in one request (OpenAI's own limit).
 pub const MAX_STOP_STRINGS: usize = 4;
 /// Longest stop string, bytes.

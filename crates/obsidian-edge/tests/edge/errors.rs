@@ -2,7 +2,7 @@
 
 use obsidian_edge::{ApiKey, Edge, EdgeConfig, StartError};
 use obsidian_types::TenantId;
-use obsidian_types::limits::MAX_BODY_BYTES;
+use obsidian_types::limits::{MAX_BODY_BYTES, MAX_DISCARDED_BODY_BYTES};
 use serde_json::{Value, json};
 
 use crate::http::{Call, chat, get};
@@ -48,8 +48,8 @@ async fn broken_bodies_are_refused() {
     assert_eq!(post(head, b"\"\xFF\"").await, (400, "invalid_utf8".to_owned(), none.clone()));
     let plain = "POST /v1/chat/completions HTTP/1.0\r\ncontent-type: text/plain";
     assert_eq!(post(plain, b"{}").await, (415, "unsupported_content_type".to_owned(), none.clone()));
-    // Announced as too large: refused before the body is sent.
-    let large = format!("{head}\r\nx-padding: 0\r\ncontent-length: {}", MAX_BODY_BYTES + 1);
+    // Announced as larger than what is read on past: refused before the body is sent.
+    let large = format!("{head}\r\nx-padding: 0\r\ncontent-length: {}", MAX_BODY_BYTES + MAX_DISCARDED_BODY_BYTES + 1);
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();
     tokio::io::AsyncWriteExt::write_all(&mut socket, format!("{large}\r\n\r\n").as_bytes()).await.unwrap();
