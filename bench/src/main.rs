@@ -5,6 +5,7 @@
 
 mod attach;
 mod decode;
+mod gateway;
 mod memory;
 mod report;
 
@@ -24,12 +25,15 @@ enum Bench {
     Attach(attach::Options),
     /// Prefill and decoding, native and in a sandbox, against llama.cpp
     Decode(decode::Options),
+    /// What the core route adds to a call upstream, against LiteLLM's proxy
+    Gateway(gateway::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     let report = match Command::parse().bench {
         Bench::Attach(options) => attach::run(&options)?,
         Bench::Decode(options) => decode::run(&options)?,
+        Bench::Gateway(options) => gateway::run(&options)?,
     };
     println!("{}", report.table());
     println!("{}", report.write()?.display());

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// What came back for one request.
+#[derive(Debug)]
 pub struct Answer {
     /// The whole text.
     pub text: String,

@@ -7,6 +7,7 @@
     reason = "a test says what went wrong by panicking, in its helpers too"
 )]
 
+mod core;
 mod endpoints;
 mod errors;
 mod faults;
@@ -17,3 +18,4 @@ mod sampling;
 mod standin;
 mod streaming;
 mod support;
+mod upstream;

@@ -5,6 +5,7 @@
 mod bad_inputs;
 mod command_line;
 mod doctor;
+mod core_route;
 mod exactness;
 mod faults;
 mod models;
