@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 6] = [
     &["obsidian-sandbox", "obsidian-wire", "obsidian-guests"],
     &["obsidian-vector", "obsidian-stream"],
     &["obsidian-edge", "obsidian-hub", "obsidian-control"],
-    &["obsidian", "obsidian-bench", "obsidian-parity", "xtask"],
+    &["obsidian", "obsidian-bench", "obsidian-parity", "xtask", "obsidian-fuzz"],
 ];
 
 pub(super) fn check(sources: &[Source]) -> Result<Vec<String>> {
