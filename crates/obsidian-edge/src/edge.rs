@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use obsidian_wire::core::{CoreLink, CoreSetupError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,14 @@ impl EdgeHandle {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Reads the API keys of the core route's upstreams again, from where they are configured to be.
+    ///
+    /// # Errors
+    /// The first key that cannot be read; it stays as it was, and the others are read all the same.
+    pub fn reload_core_keys(&self) -> Result<(), CoreSetupError> {
+        self.pop.parts.core.as_ref().map_or(Ok(()), CoreLink::reload_keys)
     }
 
     /// Stops in good order: readiness goes first, so that balancers turn away; then the listener closes;

@@ -4,8 +4,8 @@
 
 mod bad_inputs;
 mod command_line;
-mod doctor;
 mod core_route;
+mod doctor;
 mod exactness;
 mod faults;
 mod models;
