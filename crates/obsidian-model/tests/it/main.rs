@@ -12,6 +12,7 @@ mod injection;
 mod penalties;
 #[cfg(test)]
 mod rebuild;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod sampler;
