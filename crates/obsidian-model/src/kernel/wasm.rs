@@ -26,7 +26,10 @@ pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut 
     }
 }
 
-/// All weight rows, `ROWS` at a time, against the `INPUTS` input rows from `input` on.
+/// All weight rows, `ROWS` at a time, against the `INPUTS` input rows from `input` on. Functions of their own,
+/// because engines keep sums in registers only where few values are alive: inlined into one, every block's
+/// addition waited for the stack.
+#[inline(never)]
 fn span<const ROWS: usize, const INPUTS: usize>(
     weights: &[u8],
     inputs: &QuantisedRows,
