@@ -164,7 +164,7 @@ impl Account {
     pub(crate) fn asked(&self, model: &ModelName) {
         let model = model.as_str();
         self.span.record("gen_ai.request.model", model);
-        self.span.record("otel.name", format!("{} {model}", self.operation));
+        obsidian_wire::telemetry::rename(&self.span, format!("{} {model}", self.operation));
         self.entries().request_model = Some(model.to_owned());
     }
 

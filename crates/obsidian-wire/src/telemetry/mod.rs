@@ -255,6 +255,13 @@ pub fn adopt(span: &Span, parent: &TraceContext) {
     let _ = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
+/// Gives `span` another name; recording `otel.name` has no effect once anything has happened in it.
+pub fn rename(span: &Span, name: String) {
+    if STARTED.load(Ordering::Acquire) {
+        span.context().span().update_name(name);
+    }
+}
+
 /// What another process must know to hang its spans under `span`; none while telemetry is off.
 pub fn context(span: &Span) -> Option<TraceContext> {
     if !STARTED.load(Ordering::Acquire) {

@@ -10,4 +10,5 @@ mod models;
 mod registry;
 mod sealed;
 mod support;
+mod telemetry;
 mod tls;
