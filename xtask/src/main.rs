@@ -16,6 +16,7 @@ mod codegen;
 mod command;
 mod demo;
 mod parity;
+mod soak;
 mod test;
 mod tidy;
 mod wasm_target;
@@ -47,6 +48,15 @@ enum Task {
     Bench {
         /// Which benchmark, for example `attach`
         name: String,
+    },
+    /// Load a POP and a hub with mixed and hostile requests, and watch their memory
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Clients at once, each sending one request after the other
+        #[arg(long, default_value_t = 24)]
+        streams: usize,
     },
     /// Write the generated files again: JSON Schemas and the configuration reference
     Codegen,
@@ -82,7 +92,11 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Bench { name } => {
             wasm_target::ensure()?;
-            bench::run(&name)
+            if name == "load" { soak::bench() } else { bench::run(&name) }
+        }
+        Task::Soak { minutes, streams } => {
+            wasm_target::ensure()?;
+            soak::run(minutes, streams)
         }
         Task::Codegen => {
             wasm_target::ensure()?;

@@ -4,6 +4,7 @@
 //! the audit line nor a metric ever holds text of the request: ids, numbers and our own words only.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ impl Stage {
 pub(crate) struct Account {
     id: RequestId,
     tenant: TenantId,
+    client: Option<IpAddr>,
     began: Instant,
     /// `gen_ai.operation.name`.
     operation: &'static str,
@@ -143,6 +145,7 @@ impl Account {
         Self {
             id: request.id.clone(),
             tenant: request.tenant.clone(),
+            client: request.client,
             began,
             operation: spans::operation(request),
             span: spans::request(request),
@@ -346,6 +349,7 @@ impl Drop for Account {
             target: "obsidian::audit",
             request_id = %id,
             tenant = %tenant,
+            client = self.client.map(tracing::field::display),
             status,
             route,
             reason = entries.reason,

@@ -1,6 +1,7 @@
 //! What the binary hands to a POP: settings, and the parts that need to be loaded first.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use obsidian_wire::HubLink;
 use obsidian_wire::core::CoreLink;
 use thiserror::Error;
 
-use crate::keys::KeyTable;
+use crate::certificate::{CertificateError, TlsFiles};
+use crate::http::{Cors, CorsError};
+use crate::keys::{KeyFileError, KeyTable};
 use crate::limits::{IngressLimits, LimitError};
+use crate::proxies::TrustedProxies;
 use crate::tenants::TenantSecret;
 
 /// Tokens drafted per window unless told otherwise.
@@ -29,6 +33,16 @@ pub struct EdgeConfig {
     pub pop_name: String,
     /// Who may ask. Empty: any bearer token is accepted, on loopback listeners only.
     pub api_keys: KeyTable,
+    /// Where `api_keys` came from; read again when it changes.
+    pub api_keys_file: Option<PathBuf>,
+    /// Certificate and key; without them the POP speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Lets a listener that is not loopback speak plain HTTP, because something in front of it speaks TLS.
+    pub allow_plaintext: bool,
+    /// Web pages that may use it.
+    pub cors: Cors,
+    /// Proxies that are believed about a client's address.
+    pub proxies: TrustedProxies,
     /// Persistent secret of this POP.
     pub tenant_secret: TenantSecret,
     /// How far masked data may travel at most; a request may narrow it, never widen.
@@ -50,6 +64,11 @@ impl EdgeConfig {
             listen,
             pop_name: "pop".to_owned(),
             api_keys: KeyTable::default(),
+            api_keys_file: None,
+            tls: None,
+            allow_plaintext: false,
+            cors: Cors::default(),
+            proxies: TrustedProxies::default(),
             tenant_secret,
             residency: Residency::Anywhere,
             draft_window: DEFAULT_DRAFT_WINDOW,
@@ -68,6 +87,10 @@ impl EdgeConfig {
         if self.api_keys.is_empty() && !self.listen.ip().is_loopback() {
             return Err(StartError::OpenToTheNetwork(self.listen));
         }
+        if self.tls.is_none() && !self.allow_plaintext && !self.listen.ip().is_loopback() {
+            return Err(StartError::Plaintext(self.listen));
+        }
+        self.cors.check(!self.api_keys.is_empty())?;
         let named = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if self.pop_name.is_empty() || !self.pop_name.chars().all(named) {
             return Err(StartError::PopName(self.pop_name.clone()));
@@ -78,6 +101,44 @@ impl EdgeConfig {
         self.limits.check()?;
         Ok(())
     }
+}
+
+/// What may change while a POP runs. The certificate is read again from where it was.
+#[derive(Clone, Debug)]
+pub struct ReloadSettings {
+    /// Who may ask.
+    pub api_keys: KeyTable,
+    /// How much the ingress takes. The number of connections stays as it was at the start.
+    pub limits: IngressLimits,
+    /// Web pages that may use it.
+    pub cors: Cors,
+    /// Proxies that are believed about a client's address.
+    pub proxies: TrustedProxies,
+}
+
+impl ReloadSettings {
+    /// The part of a whole configuration that may change.
+    ///
+    /// # Errors
+    /// When the keys file cannot be read.
+    pub fn of(config: &EdgeConfig) -> Result<Self, KeyFileError> {
+        let api_keys = match &config.api_keys_file {
+            Some(path) => KeyTable::read(path)?,
+            None => config.api_keys.clone(),
+        };
+        Ok(Self { api_keys, limits: config.limits.clone(), cors: config.cors.clone(), proxies: config.proxies.clone() })
+    }
+}
+
+/// Why new settings are not used; the old ones stay.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// They would be wrong or unsafe.
+    #[error("the new settings are not used: {0}")]
+    Settings(#[from] StartError),
+    /// The certificate cannot be used.
+    #[error("the new certificate is not used: {0}")]
+    Certificate(#[from] CertificateError),
 }
 
 /// What a POP is made of; the binary loads it. Cheap parts are clones of handles.
@@ -125,6 +186,17 @@ pub enum StartError {
         "listening on {0} without API keys would let anybody on the network in: configure API keys, or listen on 127.0.0.1"
     )]
     OpenToTheNetwork(SocketAddr),
+    /// Anybody on the way could read and change everything.
+    #[error(
+        "listening on {0} without TLS would send keys and prompts in the clear: configure a certificate, or set allow_plaintext = true behind a proxy that speaks TLS"
+    )]
+    Plaintext(SocketAddr),
+    /// Web pages that must not be let in.
+    #[error(transparent)]
+    Cors(#[from] CorsError),
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The name would not survive a header.
     #[error("the POP's name {0:?} is not made of letters, digits, '-', '_' and '.'")]
     PopName(String),
@@ -165,6 +237,8 @@ mod tests {
         let mut open = config("0.0.0.0:8080");
         assert!(matches!(open.check(), Err(StartError::OpenToTheNetwork(_))));
         open.api_keys = vec![ApiKey::from_secret(TenantId::new("a"), "k")].into();
+        assert!(matches!(open.check(), Err(StartError::Plaintext(_))));
+        open.allow_plaintext = true;
         assert!(open.check().is_ok());
     }
 

@@ -9,10 +9,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{EdgeConfig, EdgeParts, StartError};
+use crate::certificate::ClientTls;
+use crate::config::{EdgeConfig, EdgeParts, ReloadError, ReloadSettings, StartError};
+use crate::http::server::Door;
 use crate::http::{routes, server};
-use crate::pop::Pop;
+use crate::pop::{Ingress, Pop};
 use crate::telemetry;
+use crate::watch::{self, Watched};
 
 /// A POP.
 pub struct Edge;
@@ -25,17 +28,21 @@ impl Edge {
     /// [`StartError`] when the settings are unsafe or outside their limits, or the listener cannot be had.
     pub async fn start(config: EdgeConfig, parts: EdgeParts) -> Result<EdgeHandle, StartError> {
         config.check()?;
+        let tls = config.tls.clone().map(ClientTls::load).transpose()?.map(Arc::new);
         telemetry::describe();
         let address = config.listen;
         let wrong = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let local_addr = listener.local_addr().map_err(wrong)?;
         let (grace, notice) = (config.shutdown_grace, config.drain_notice);
-        let pop = Arc::new(Pop::new(config, parts));
+        let keys_file = config.api_keys_file.clone();
+        let pop = Arc::new(Pop::new(config, parts, tls.clone()));
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(server::serve(listener, routes(pop.clone()), stop.clone(), grace));
-        tracing::info!(pop = pop.config.pop_name, address = %local_addr, "POP listens");
+        let door = Door { pop: pop.clone(), routes: routes(pop.clone()), tls: tls.clone(), stop: stop.clone(), grace };
+        server.spawn(server::serve(listener, door));
+        server.spawn(watch::files(Watched { pop: pop.clone(), tls: tls.clone(), keys_file }, stop.clone()));
+        tracing::info!(pop = pop.config.pop_name, address = %local_addr, tls = tls.is_some(), "POP listens");
         Ok(EdgeHandle { pop, local_addr, stop, server, notice, grace })
     }
 }
@@ -62,6 +69,27 @@ impl EdgeHandle {
     /// The first key that cannot be read; it stays as it was, and the others are read all the same.
     pub fn reload_core_keys(&self) -> Result<(), CoreSetupError> {
         self.pop.parts.core.as_ref().map_or(Ok(()), CoreLink::reload_keys)
+    }
+
+    /// Takes new settings without dropping a connection, and reads the certificate again. What is wrong leaves
+    /// everything as it was, but a bad certificate does not keep good settings away.
+    ///
+    /// # Errors
+    /// [`ReloadError`] says what is not used.
+    pub fn reload(&self, settings: ReloadSettings) -> Result<(), ReloadError> {
+        let ReloadSettings { api_keys, limits, cors, proxies } = settings;
+        let mut config = self.pop.config.clone();
+        config.api_keys = api_keys.clone();
+        config.limits = limits.clone();
+        config.cors = cors.clone();
+        config.check()?;
+        self.pop.set_keys(api_keys);
+        self.pop.set_ingress(Ingress { limits: Arc::new(limits), cors, proxies });
+        if let Some(tls) = &self.pop.tls {
+            tls.reload()?;
+        }
+        tracing::info!("settings taken anew");
+        Ok(())
     }
 
     /// Stops in good order: readiness goes first, so that balancers turn away; then the listener closes;

@@ -10,6 +10,7 @@ pub(crate) fn request(text: &str) -> ChatRequest {
     ChatRequest {
         id: RequestId::new("req-1"),
         tenant: TenantId::new("default"),
+        client: None,
         conversation: ConversationId::new("conversation-1"),
         model: ModelName::new("auto"),
         input: Input::Chat(vec![Message::new(Role::User, text)]),

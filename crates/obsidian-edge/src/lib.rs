@@ -11,6 +11,7 @@ mod account;
 mod admission;
 mod answer;
 mod capability;
+mod certificate;
 mod config;
 mod edge;
 mod fault;
@@ -21,6 +22,7 @@ mod openai;
 mod outcome;
 mod pipeline;
 mod pop;
+mod proxies;
 mod rendering;
 mod routing;
 mod runs;
@@ -30,15 +32,20 @@ mod spans;
 mod telemetry;
 mod tenants;
 mod text_gate;
+mod watch;
 
 #[cfg(test)]
 mod fixtures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
+pub use certificate::{CertificateError, Standing, TlsFiles, Validity, check_certificate};
 pub use config::{EdgeConfig, EdgeParts, RouterWeights, StartError};
+pub use config::{ReloadError, ReloadSettings};
 pub use edge::{Edge, EdgeHandle};
+pub use http::{Cors, CorsError};
 pub use keys::{ApiKey, KeyFileError, KeyTable, TenantLimits};
 pub use limits::{IngressLimits, LimitError};
+pub use proxies::{ForwardedHeader, Network, NetworkError, TrustedProxies};
 pub use telemetry::metric_buckets;
 pub use tenants::TenantSecret;

@@ -9,9 +9,12 @@ use obsidian_wire::core::CoreLink;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::certificate::ClientTls;
 use crate::config::{EdgeConfig, EdgeParts};
-use crate::http::BodyBudget;
+use crate::http::{Addresses, BodyBudget, Cors};
+use crate::keys::KeyTable;
 use crate::limits::IngressLimits;
+use crate::proxies::TrustedProxies;
 use crate::tenants::Tenants;
 
 /// Names that stand for a tier rather than a model.
@@ -35,22 +38,29 @@ pub(crate) struct Pop {
     pub(crate) admission: Admission,
     /// Memory for request bodies.
     pub(crate) bodies: BodyBudget,
-    limits: RwLock<Arc<IngressLimits>>,
+    /// Connections by client address.
+    pub(crate) addresses: Addresses,
+    /// The certificate it shows, if it speaks TLS.
+    pub(crate) tls: Option<Arc<ClientTls>>,
+    ingress: RwLock<Arc<Ingress>>,
     draining: AtomicBool,
 }
 
 impl Pop {
-    pub(crate) fn new(config: EdgeConfig, parts: EdgeParts) -> Self {
+    pub(crate) fn new(config: EdgeConfig, parts: EdgeParts, tls: Option<Arc<ClientTls>>) -> Self {
         let limits = Arc::new(config.limits.clone());
+        let ingress = Ingress { limits: limits.clone(), cors: config.cors.clone(), proxies: config.proxies.clone() };
         Self {
             tenants: Tenants::new(config.api_keys.clone(), config.tenant_secret.clone()),
             tasks: TaskTracker::new(),
             shield_health: Health::default(),
             router_health: Health::default(),
             started: unix_seconds(),
-            admission: Admission::new(limits.clone()),
+            admission: Admission::new(limits),
             bodies: BodyBudget::default(),
-            limits: RwLock::new(limits),
+            addresses: Addresses::default(),
+            tls,
+            ingress: RwLock::new(Arc::new(ingress)),
             draining: AtomicBool::new(false),
             config,
             parts,
@@ -59,7 +69,25 @@ impl Pop {
 
     /// The ingress limits as they are now.
     pub(crate) fn limits(&self) -> Arc<IngressLimits> {
-        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ingress().limits.clone()
+    }
+
+    /// The ingress settings as they are now.
+    pub(crate) fn ingress(&self) -> Arc<Ingress> {
+        self.ingress.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other ingress settings from now on.
+    pub(crate) fn set_ingress(&self, ingress: Ingress) {
+        let keys = self.tenants.keys();
+        self.admission.reload(ingress.limits.clone(), |tenant| keys.knows(tenant));
+        *self.ingress.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ingress);
+    }
+
+    /// Other keys from now on. What tenants have used of their allowances stays used.
+    pub(crate) fn set_keys(&self, keys: KeyTable) {
+        self.admission.reload(self.limits(), |tenant| keys.knows(tenant));
+        self.tenants.reload(keys);
     }
 
     /// From now on new requests are refused and `/readyz` says no.
@@ -110,6 +138,13 @@ impl Pop {
         names.retain(|name| seen.insert(name.clone()));
         names
     }
+}
+
+/// Ingress settings that may change while the POP runs.
+pub(crate) struct Ingress {
+    pub(crate) limits: Arc<IngressLimits>,
+    pub(crate) cors: Cors,
+    pub(crate) proxies: TrustedProxies,
 }
 
 /// The hub as a request sees it.

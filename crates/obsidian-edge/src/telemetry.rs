@@ -3,6 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 
 const TTFT: &str = "obsidian_time_to_first_token_seconds";
+const WAIT: &str = "obsidian_admission_wait_seconds";
 const STAGE: &str = "obsidian_stage_seconds";
 
 /// OpenTelemetry's names for generative AI; Prometheus shows them with `_` for `.`.
@@ -25,10 +26,11 @@ const STAGE_BUCKETS: &[f64] = &[1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0
 
 /// Histograms of the POP and their buckets, for the recorder that the binary installs
 /// (`PrometheusBuilder::set_buckets_for_metric` with `Matcher::Full`).
-pub fn metric_buckets() -> [(&'static str, &'static [f64]); 6] {
+pub fn metric_buckets() -> [(&'static str, &'static [f64]); 7] {
     [
         (TTFT, TTFT_BUCKETS),
         (STAGE, STAGE_BUCKETS),
+        (WAIT, STAGE_BUCKETS),
         (SERVER_TTFT, OTEL_TTFT_BUCKETS),
         (SERVER_DURATION, DURATION_BUCKETS),
         (CLIENT_DURATION, DURATION_BUCKETS),
@@ -58,6 +60,17 @@ pub(crate) fn describe() {
     describe_counter!("obsidian_core_attempts_total", "Attempts at upstreams, by upstream and how they began.");
     describe_counter!("obsidian_core_retries_total", "Attempts at upstreams after a first one failed.");
     describe_gauge!("obsidian_core_circuit_open", "1 while an upstream is left alone after failures.");
+    describe_gauge!("obsidian_admission_queue", "Requests that wait for a place now.");
+    describe_histogram!(WAIT, Unit::Seconds, "Time requests waited for a place.");
+    describe_counter!("obsidian_admission_rejected_total", "Requests turned away, by reason.");
+    describe_gauge!("obsidian_body_bytes", Unit::Bytes, "Request bodies held now.");
+    describe_gauge!("obsidian_connections", "Client connections now.");
+    describe_counter!("obsidian_connections_refused_total", "Client connections refused, by reason.");
+    describe_counter!("obsidian_tls_handshakes_total", "TLS handshakes with clients, by version.");
+    describe_counter!("obsidian_stalled_total", "Answers given up because their client left them unread.");
+    gauge!("obsidian_admission_queue").set(0.0);
+    gauge!("obsidian_body_bytes").set(0.0);
+    gauge!("obsidian_connections").set(0.0);
     // A gauge that nobody has touched yet is not shown at all; zero is a value too.
     gauge!("obsidian_requests_in_flight").set(0.0);
 }

@@ -154,6 +154,8 @@ pub const CONNECTION_READ_WINDOW_BYTES: u32 = 256 << 10;
 pub const MAX_REQUEST_ID_CHARACTERS: usize = 128;
 /// Proxies a request may have come through; addresses beyond are not looked at.
 pub const MAX_PROXY_HOPS: usize = 16;
+/// Largest certificate or key file, bytes.
+pub const MAX_PEM_FILE_BYTES: u64 = 1 << 20;
 /// Largest API keys file, bytes.
 pub const MAX_KEYS_FILE_BYTES: u64 = 4 << 20;
 /// Longest time a refused client is told to wait, seconds.

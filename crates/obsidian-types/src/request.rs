@@ -175,6 +175,8 @@ pub struct ChatRequest {
     pub user: Option<PromptText>,
     /// The client's own labels (`metadata`), keys and values; masked like any other text leaf, sent nowhere.
     pub metadata: Vec<(PromptText, PromptText)>,
+    /// The client's address, behind trusted proxies the one they report; for the audit line only.
+    pub client: Option<std::net::IpAddr>,
     /// The caller's trace (`traceparent`), if it sent one.
     pub trace: Option<TraceContext>,
 }

@@ -1,9 +1,10 @@
 //! `obsidian edge`: a POP from a configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use obsidian_edge::EdgeHandle;
 
 use crate::config::{self, EdgeFile};
 use crate::data_dir::DataDir;
@@ -24,6 +25,7 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
     let telemetry = telemetry::start(&file.telemetry.clone().unwrap_or_default(), "edge", &file.name)?;
     let data = DataDir::open(&file.data_dir)?;
     let authority = data.authority();
+    let ingress = file.ingress().map_err(anyhow::Error::msg)?;
     let core = file.core().map_err(anyhow::Error::msg)?;
     let hub = file.hub.map(|hub| (hub.address, hub.authority_dir.unwrap_or(authority)));
     let settings = PopSettings {
@@ -32,15 +34,31 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
         data,
         draft_model: file.draft_model,
         router_weights: file.router_weights,
-        api_keys_file: file.api_keys_file,
         residency: file.residency,
+        ingress,
         hub,
         core,
         metrics: telemetry::install_metrics()?,
     };
     let pop = node::start_pop(settings).await?;
-    node::shutdown_requested().await?;
-    pop.shutdown().await;
+    let configuration = arguments.config;
+    node::shutdown_requested(|| reload(&pop, &configuration)).await?;
+    node::finish(pop.shutdown()).await?;
     telemetry::stop(telemetry).await;
     Ok(())
+}
+
+/// SIGHUP: keys, those of upstreams too, certificate, limits, origins and proxies are read again; all else needs a restart.
+fn reload(pop: &EdgeHandle, configuration: &Path) {
+    let reloaded = || -> Result<()> {
+        let file: EdgeFile = config::read(configuration)?;
+        let settings = file.ingress().map_err(anyhow::Error::msg)?.reload_settings()?;
+        // Each part is tried: what is wrong with one keeps no other away.
+        let (ingress, core) = (pop.reload(settings), pop.reload_core_keys());
+        ingress?;
+        Ok(core?)
+    };
+    if let Err(error) = reloaded() {
+        tracing::error!(error = format!("{error:#}"), "SIGHUP: the settings stay as they were");
+    }
 }

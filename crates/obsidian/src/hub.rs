@@ -35,8 +35,8 @@ pub(crate) async fn run(arguments: HubArguments) -> Result<()> {
         authority,
     };
     let hub = node::start_hub(settings).await?;
-    node::shutdown_requested().await?;
-    hub.shutdown().await;
+    node::shutdown_requested(|| tracing::info!("SIGHUP: a hub reads its configuration at its start only")).await?;
+    node::finish(hub.shutdown()).await?;
     telemetry::stop(telemetry).await;
     Ok(())
 }

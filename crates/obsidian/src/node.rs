@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
-use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, KeyTable, RouterWeights, StartError, TenantSecret};
+use obsidian_edge::{
+    Cors, Edge, EdgeConfig, EdgeHandle, EdgeParts, IngressLimits, KeyTable, ReloadSettings, RouterWeights, StartError,
+    TenantSecret, TlsFiles, TrustedProxies,
+};
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
 use obsidian_sandbox::{
     ComputePool, Drafter, DrafterOptions, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
@@ -30,13 +33,48 @@ pub(crate) struct PopSettings {
     pub(crate) data: DataDir,
     pub(crate) draft_model: Option<PathBuf>,
     pub(crate) router_weights: Option<PathBuf>,
-    pub(crate) api_keys_file: Option<PathBuf>,
     pub(crate) residency: Residency,
+    pub(crate) ingress: Ingress,
     /// `HOST:PORT` of the hub and the folder with the authority both sides trust.
     pub(crate) hub: Option<(String, PathBuf)>,
     /// Upstreams of the core route.
     pub(crate) core: Option<(Vec<Upstream>, CoreOptions)>,
     pub(crate) metrics: PrometheusHandle,
+}
+
+/// How clients reach a POP; what of it changes while the POP runs is read again on SIGHUP.
+#[derive(Default)]
+pub(crate) struct Ingress {
+    pub(crate) api_keys_file: Option<PathBuf>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) allow_plaintext: bool,
+    pub(crate) cors: Cors,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) limits: IngressLimits,
+}
+
+impl Ingress {
+    fn apply(self, edge: &mut EdgeConfig) -> Result<()> {
+        if let Some(path) = &self.api_keys_file {
+            edge.api_keys = KeyTable::read(path)?;
+        }
+        edge.api_keys_file = self.api_keys_file;
+        edge.tls = self.tls;
+        edge.allow_plaintext = self.allow_plaintext;
+        edge.cors = self.cors;
+        edge.proxies = self.proxies;
+        edge.limits = self.limits;
+        Ok(())
+    }
+
+    /// What of it may change while the POP runs.
+    pub(crate) fn reload_settings(self) -> Result<ReloadSettings> {
+        let api_keys = match &self.api_keys_file {
+            Some(path) => KeyTable::read(path)?,
+            None => KeyTable::default(),
+        };
+        Ok(ReloadSettings { api_keys, limits: self.limits, cors: self.cors, proxies: self.proxies })
+    }
 }
 
 /// Everything a hub is started from.
@@ -62,9 +100,9 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
     let mut edge = EdgeConfig::new(settings.listen, TenantSecret::new(settings.data.tenant_key()?));
     edge.pop_name = settings.name.clone();
     edge.residency = settings.residency;
-    if let Some(path) = &settings.api_keys_file {
-        edge.api_keys = KeyTable::read(path)?;
-    }
+    settings.ingress.apply(&mut edge)?;
+    // Before the guests are loaded, which takes seconds: what is unsafe is refused at once.
+    edge.check().map_err(refused)?;
     let router_weights = router_weights(settings.router_weights.as_deref())?;
     let hub = match &settings.hub {
         Some((address, authority)) => Some(connect(address, authority, &settings.name)?),
@@ -86,11 +124,17 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         core,
         metrics: settings.metrics,
     };
-    Edge::start(edge, parts).await.map_err(|error| match error {
-        StartError::OpenToTheNetwork(_) => Stop::Refused(error.to_string()).into(),
+    Edge::start(edge, parts).await.map_err(refused)
+}
+
+fn refused(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::OpenToTheNetwork(_) | StartError::Plaintext(_) | StartError::Cors(_) => {
+            Stop::Refused(error.to_string()).into()
+        }
         StartError::Listen { ref source, .. } => listening(&error, source),
         other => other.into(),
-    })
+    }
 }
 
 /// Loads the target model and listens for POPs.
@@ -147,14 +191,32 @@ fn listening(error: &dyn std::error::Error, source: &std::io::Error) -> anyhow::
     anyhow::anyhow!("{error}; {advice}")
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub(crate) async fn shutdown_requested() -> Result<()> {
+/// Waits for Ctrl-C or SIGTERM; `on_hangup` runs at each SIGHUP until then.
+pub(crate) async fn shutdown_requested(mut on_hangup: impl FnMut()) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                break;
+            }
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => on_hangup(),
+        }
+    }
+    tracing::info!("shutting down: streams in flight finish first; a second signal ends them");
+    Ok(())
+}
+
+/// Waits for an orderly end, or for a second signal, which ends everything at once.
+pub(crate) async fn finish(shutdown: impl Future<Output = ()>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
+        () = shutdown => {}
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminate.recv() => {}
     }
-    tracing::info!("shutting down: streams in flight finish first");
     Ok(())
 }
 

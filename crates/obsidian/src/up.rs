@@ -11,7 +11,7 @@ use obsidian_wire::core::{CoreOptions, Upstream};
 
 use crate::config::{self, CorePeer, DEFAULT_LISTEN, LengthName, TelemetrySection};
 use crate::data_dir::DataDir;
-use crate::node::{self, HubSettings, PopSettings};
+use crate::node::{self, HubSettings, Ingress, PopSettings};
 use crate::telemetry;
 
 /// Run everything on this machine: POP and hub, shipped models, no configuration
@@ -20,7 +20,7 @@ pub(crate) struct UpArguments {
     /// Where to keep keys, compiled guests and models [default: ~/.local/share/obsidian]
     #[arg(long, env = "OBSIDIAN_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Where clients connect; other than loopback needs --api-keys-file
+    /// Where clients connect; other than loopback needs --api-keys-file and --allow-plaintext
     #[arg(long, default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
     /// Draft model of the POP: a name from `obsidian model list` or a GGUF file [default: the shipped one]
@@ -32,6 +32,9 @@ pub(crate) struct UpArguments {
     /// File with one `TENANT KEY` pair a line
     #[arg(long)]
     api_keys_file: Option<PathBuf>,
+    /// Speak plain HTTP beyond loopback, because a proxy in front speaks TLS
+    #[arg(long)]
+    allow_plaintext: bool,
     /// An OpenAI-compatible upstream for the core route, for example https://api.example.com/v1
     #[arg(long, requires = "core_model")]
     core_url: Option<String>,
@@ -93,8 +96,12 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         data,
         draft_model: arguments.draft_model,
         router_weights: None,
-        api_keys_file: arguments.api_keys_file,
         residency: Residency::Anywhere,
+        ingress: Ingress {
+            api_keys_file: arguments.api_keys_file,
+            allow_plaintext: arguments.allow_plaintext,
+            ..Ingress::default()
+        },
         hub: Some((hub.local_addr().to_string(), authority)),
         core,
         metrics,
@@ -103,9 +110,12 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     let url = format!("http://{}", pop.local_addr());
     println!("Obsidian is up on {url} (data in {}). Try:", folder.display());
     println!("  obsidian chat --url {url} \"What is Obsidian?\"");
-    node::shutdown_requested().await?;
-    pop.shutdown().await;
-    hub.shutdown().await;
+    node::shutdown_requested(|| tracing::info!("SIGHUP: `obsidian up` has no configuration to read again")).await?;
+    node::finish(async {
+        pop.shutdown().await;
+        hub.shutdown().await;
+    })
+    .await?;
     telemetry::stop(telemetry).await;
     Ok(())
 }

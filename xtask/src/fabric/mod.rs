@@ -3,7 +3,9 @@
 pub mod client;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -21,6 +23,30 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const KILL_ATTEMPTS: usize = 10;
 /// Lines of a node's log that an error shows.
 const LOG_LINES_SHOWN: usize = 20;
+
+/// What a fabric's nodes are told beyond their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whole sections of its configuration file.
+    pub edge_lines: String,
+    /// Lines of the hub's.
+    pub hub_lines: String,
+    /// Text of the POP's keys file; none lets everybody on this machine in.
+    pub keys: Option<String>,
+}
+
+impl Settings {
+    /// Writes the keys file, for the POP's user only, and returns the line that names it.
+    fn write_keys(&self, folder: &Path) -> Result<String> {
+        let Some(keys) = &self.keys else {
+            return Ok(String::new());
+        };
+        let path = folder.join("keys");
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(keys.as_bytes())?;
+        Ok(format!("api_keys_file = \"{}\"\n", path.display()))
+    }
+}
 
 /// A hub and a POP that share one development CA in one data directory.
 pub struct Fabric {
@@ -40,6 +66,13 @@ impl Fabric {
 
     /// The same with more lines of configuration, for the POP and for the hub.
     pub fn start_with(binary: &Path, edge_lines: &str, hub_lines: &str) -> Result<Self> {
+        let (edge_lines, hub_lines) = (edge_lines.to_owned(), hub_lines.to_owned());
+        Self::start_as(binary, &Settings { edge_lines, hub_lines, keys: None })
+    }
+
+    /// The same with a keys file too.
+    pub fn start_as(binary: &Path, settings: &Settings) -> Result<Self> {
+        let Settings { edge_lines, hub_lines, .. } = settings;
         let folder = tempfile::Builder::new().prefix("obsidian-fabric-").tempdir()?;
         let binary = binary.to_path_buf();
         let (pop_address, hub_address) = (free_address()?, free_address()?);
@@ -55,8 +88,9 @@ impl Fabric {
         fs::write(
             path.join("edge.toml"),
             format!(
-                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n\n[hub]\naddress = \"{hub_address}\"\n{edge_lines}\n",
-                path.join("data").display()
+                "listen = \"{pop_address}\"\ndata_dir = \"{}\"\nname = \"pop-under-show\"\n{}\n[hub]\naddress = \"{hub_address}\"\n{edge_lines}\n",
+                path.join("data").display(),
+                settings.write_keys(path)?,
             ),
         )?;
         let hub = start_node(&binary, path, "hub")?;
@@ -75,6 +109,17 @@ impl Fabric {
     /// Where the hub answers.
     pub fn hub_address(&self) -> SocketAddr {
         self.hub_address
+    }
+
+    /// The same, for sockets.
+    pub fn pop_address(&self) -> SocketAddr {
+        self.pop_address
+    }
+
+    /// Name and process id of each node that runs.
+    pub fn processes(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let pop = self.pop.lock().ok().map(|pop| ("POP", pop.id()));
+        pop.into_iter().chain(self.hub.as_ref().map(|hub| ("hub", hub.id())))
     }
 
     /// Everything the two nodes wrote.

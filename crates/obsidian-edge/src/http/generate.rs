@@ -15,8 +15,9 @@ use obsidian_types::limits::DEFAULT_MAX_TOKENS;
 use obsidian_types::trace::TRACEPARENT;
 use obsidian_types::{Input, Message, RequestId, Role, TraceContext};
 
+use super::identity::{ClientAddress, RequestName};
 use super::running::Running;
-use super::{X_OPENAI_REQUEST_ID, X_REASON, X_REQUEST_ID, X_ROUTE, entry, error, json, put};
+use super::{X_REASON, X_ROUTE, entry, error, json, put};
 use crate::fault::Fault;
 use crate::openai::chat::{self, ChatAnswer};
 use crate::openai::completions::{self, TextAnswer};
@@ -74,10 +75,7 @@ async fn serve(pop: &Arc<Pop>, request: Request, read: Read) -> Response {
             Err(refusal)
         }
     };
-    let mut response = answered.unwrap_or_else(|refusal| error(pop, &refusal));
-    put(response.headers_mut(), X_REQUEST_ID, &fresh.id);
-    put(response.headers_mut(), X_OPENAI_REQUEST_ID, &fresh.id);
-    response
+    answered.unwrap_or_else(|refusal| error(pop, &refusal))
 }
 
 /// Random values drawn for one request.
@@ -110,7 +108,8 @@ async fn admit(pop: &Arc<Pop>, fresh: &Fresh, request: Request, read: Read) -> R
     let (parsed, shape) = read(&entered.body)?;
     let delivery = parsed.delivery;
     let arrival = Arrival {
-        id: RequestId::new(fresh.id.clone()),
+        id: RequestId::new(head.extensions.get::<RequestName>().map_or(fresh.id.as_str(), |name| &*name.0)),
+        client: head.extensions.get::<ClientAddress>().map(|client| client.0),
         tenant: entered.tenant.clone(),
         seed: fresh.seed,
         max_tokens: DEFAULT_MAX_TOKENS.min(pop.limits().answer_tokens.unwrap_or(u32::MAX)),

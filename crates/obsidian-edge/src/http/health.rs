@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::pop::{HubView, Pop};
+use crate::pop::{HubView, Pop, unix_seconds};
 
 pub(super) async fn alive() -> &'static str {
     "ok\n"
@@ -23,7 +23,11 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
     let (core, core_well) = core(&pop);
     let draining = pop.is_draining();
     let ready = drafter && !draining;
-    let body = json!({
+    let certificate = pop.tls.as_ref().map(|tls| {
+        let validity = tls.validity();
+        json!({ "state": validity.standing(unix_seconds()).as_str(), "not_after": validity.not_after })
+    });
+    let mut body = json!({
         "ready": ready,
         "degraded": !(hub_well && core_well && shield && router && drafter),
         "draining": draining,
@@ -35,6 +39,9 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
             "core": core,
         },
     });
+    if let Some(certificate) = certificate {
+        body["parts"]["certificate"] = certificate;
+    }
     super::json(&pop, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 

@@ -1,13 +1,18 @@
 //! The POP's HTTP surface: routes, headers, connections. Knows OpenAI's shapes only through [`crate::openai`].
 
 mod body;
+mod connections;
+mod cors;
 mod entry;
 mod generate;
 mod health;
 mod host;
+mod identity;
 mod models;
 mod running;
 pub(crate) mod server;
+mod socket;
+mod streams;
 
 use std::sync::Arc;
 
@@ -21,6 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::Value;
 
 pub(crate) use self::body::BodyBudget;
+pub(crate) use self::connections::Addresses;
+pub use self::cors::{Cors, CorsError};
 use crate::openai::error::ApiError;
 use crate::pop::{Pop, unix_seconds};
 use crate::tenants::{Caller, Unknown};
@@ -46,6 +53,8 @@ pub(crate) fn routes(pop: Arc<Pop>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(pop.clone(), host::guard))
+        // Outermost, so that a page may read refusals too.
+        .layer(axum::middleware::from_fn_with_state(pop.clone(), cors::layer))
         .with_state(pop)
 }
 

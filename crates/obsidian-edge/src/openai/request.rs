@@ -53,6 +53,8 @@ pub(crate) enum Delivery {
 pub(crate) struct Arrival {
     pub(crate) id: RequestId,
     pub(crate) tenant: TenantId,
+    /// The client's address, for the audit line.
+    pub(crate) client: Option<std::net::IpAddr>,
     /// Used when the client names none.
     pub(crate) seed: u64,
     /// Used when the client names none.
@@ -76,6 +78,7 @@ impl Parsed {
                 _ => RequestId::new(format!("{}-{index}", arrival.id)),
             },
             tenant: arrival.tenant.clone(),
+            client: arrival.client,
             conversation: conversation(named.as_ref(), &input),
             model: self.model.clone(),
             input,

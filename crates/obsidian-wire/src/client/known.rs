@@ -6,32 +6,43 @@ use obsidian_types::limits::MAX_KNOWN_PREFIXES;
 
 use crate::prefix::Link;
 
-/// Links of the chains that ended at this hub, with the time of their last use.
-#[derive(Default)]
+/// Links of the chains that ended at this hub, with the time of their last use. Eight bytes stand for a link: two that
+/// share them cost a wrong belief, once in a very long while.
 pub(crate) struct KnownPrefixes {
-    last_used: HashMap<Link, u64>,
+    last_used: HashMap<u64, u64>,
     clock: u64,
+}
+
+impl Default for KnownPrefixes {
+    /// All the room at once: a process that has run for an hour is as large as one that has run for a minute.
+    fn default() -> Self {
+        Self { last_used: HashMap::with_capacity(MAX_KNOWN_PREFIXES), clock: 0 }
+    }
+}
+
+fn short(link: &Link) -> u64 {
+    link.iter().take(8).fold(0, |short, byte| (short << 8) | u64::from(*byte))
 }
 
 impl KnownPrefixes {
     /// How many of `links` (from the first on) the hub should hold.
     pub(crate) fn longest(&self, links: &[Link]) -> usize {
-        links.iter().rposition(|link| self.last_used.contains_key(link)).map_or(0, |at| at + 1)
+        links.iter().rposition(|link| self.last_used.contains_key(&short(link))).map_or(0, |at| at + 1)
     }
 
     pub(crate) fn remember(&mut self, links: &[Link]) {
         self.clock += 1;
         for link in links {
-            self.last_used.insert(*link, self.clock);
-        }
-        if self.last_used.len() > MAX_KNOWN_PREFIXES {
-            self.forget_oldest_half();
+            if self.last_used.len() >= MAX_KNOWN_PREFIXES {
+                self.forget_oldest_half();
+            }
+            self.last_used.insert(short(link), self.clock);
         }
     }
 
     pub(crate) fn forget(&mut self, links: &[Link]) {
         for link in links {
-            self.last_used.remove(link);
+            self.last_used.remove(&short(link));
         }
     }
 

@@ -8,7 +8,10 @@ use obsidian_wire::core::{CoreOptions, Upstream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ingress::{CorsSection, ProxiesSection, TlsSection};
+use super::limits::LimitsSection;
 use super::{CorePeer, CoreRoute, RoleFile, TelemetrySection};
+use crate::node::Ingress;
 
 /// Configuration of a POP.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -27,12 +30,27 @@ pub(crate) struct EdgeFile {
     pub(crate) draft_model: Option<PathBuf>,
     /// The router's weights: a JSON file; the shipped ones if absent.
     pub(crate) router_weights: Option<PathBuf>,
-    /// One `TENANT KEY` pair a line; without it any bearer token is accepted, on loopback only.
+    /// `TENANT KEY` lines, or a TOML table a tenant with keys and limits; without it any bearer token is accepted, on
+    /// loopback only. Read again when it changes.
     pub(crate) api_keys_file: Option<PathBuf>,
     /// How far masked data may travel.
     #[serde(default)]
     #[schemars(schema_with = "residency")]
     pub(crate) residency: Residency,
+    /// Lets a listener that is not loopback speak plain HTTP, because a proxy in front of it speaks TLS.
+    #[serde(default)]
+    pub(crate) allow_plaintext: bool,
+    /// The certificate that clients see; without it the POP speaks plain HTTP, on loopback only.
+    pub(crate) tls: Option<TlsSection>,
+    /// Web pages that may use the POP from a browser.
+    #[serde(default)]
+    pub(crate) cors: CorsSection,
+    /// Proxies in front of the POP.
+    #[serde(default)]
+    pub(crate) proxies: ProxiesSection,
+    /// How much the ingress takes.
+    #[serde(default)]
+    pub(crate) limits: LimitsSection,
     /// The regional hub; without it this POP answers alone.
     pub(crate) hub: Option<HubPeer>,
     /// Upstreams of the core route; without them there is none.
@@ -45,6 +63,18 @@ pub(crate) struct EdgeFile {
 }
 
 impl EdgeFile {
+    /// How clients reach the POP.
+    pub(crate) fn ingress(&self) -> Result<Ingress, String> {
+        Ok(Ingress {
+            api_keys_file: self.api_keys_file.clone(),
+            tls: self.tls.as_ref().map(TlsSection::files),
+            allow_plaintext: self.allow_plaintext,
+            cors: self.cors.cors(),
+            proxies: self.proxies.proxies()?,
+            limits: self.limits.limits(),
+        })
+    }
+
     /// The core route's settings, if there is one.
     pub(crate) fn core(&self) -> Result<Option<(Vec<Upstream>, CoreOptions)>, String> {
         if self.core.is_empty() {
@@ -84,6 +114,21 @@ impl RoleFile for EdgeFile {
             && let Err(error) = obsidian_edge::KeyTable::read(path)
         {
             problems.push(format!("api_keys_file: {error}"));
+        }
+        if let Err(error) = self.limits.limits().check() {
+            problems.push(error.to_string());
+        }
+        if self.tls.is_none() && !self.allow_plaintext && !self.listen.ip().is_loopback() {
+            problems.push(format!(
+                "listen = \"{}\" without [tls] would send keys and prompts in the clear: configure a certificate, or \
+                 set allow_plaintext = true behind a proxy that speaks TLS",
+                self.listen
+            ));
+        }
+        problems.extend(self.cors.cors().check(self.api_keys_file.is_some()).err().map(|error| error.to_string()));
+        problems.extend(self.proxies.proxies().err());
+        if let Some(tls) = &self.tls {
+            problems.extend(obsidian_edge::check_certificate(&tls.files()).err().map(|error| error.to_string()));
         }
         if let Some(path) = &self.router_weights
             && let Err(error) = crate::node::router_weights(Some(path))

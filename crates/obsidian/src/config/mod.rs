@@ -9,6 +9,8 @@ mod core;
 mod edge;
 mod environment;
 mod hub;
+mod ingress;
+mod limits;
 mod reference;
 mod telemetry;
 
