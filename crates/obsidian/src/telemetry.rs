@@ -64,6 +64,9 @@ fn builder() -> Result<PrometheusBuilder> {
 
 fn install(recorder: metrics_exporter_prometheus::PrometheusRecorder) -> Result<()> {
     let handle = recorder.handle();
+    let bridge = Bridge::new(recorder, obsidian_edge::metric_buckets());
+    metrics::set_global_recorder(bridge).ok().context("metrics are recorded already")?;
+    describe_gauge!("obsidian_resident_bytes", Unit::Bytes, "Resident memory of the process.");
     tokio::runtime::Handle::current().spawn(async move {
         loop {
             if let Some(bytes) = resident_bytes() {
@@ -73,9 +76,6 @@ fn install(recorder: metrics_exporter_prometheus::PrometheusRecorder) -> Result<
             handle.run_upkeep();
         }
     });
-    let bridge = Bridge::new(recorder, obsidian_edge::metric_buckets());
-    metrics::set_global_recorder(bridge).ok().context("metrics are recorded already")?;
-    describe_gauge!("obsidian_resident_bytes", Unit::Bytes, "Resident memory of the process.");
     Ok(())
 }
 

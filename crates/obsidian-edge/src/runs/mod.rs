@@ -76,7 +76,11 @@ async fn answer_on(run: &mut Run<'_>, tier: Tier) -> Result<(), Fault> {
             run.begin(tier);
             run.render().await?;
         }
-        let span = spans::attempt(tier, run.account.operation(), &run.model, run.answer.choice());
+        let span = match tier {
+            // One for all choices, and its model is known only there.
+            Tier::Core => Span::none(),
+            Tier::Edge | Tier::Hub => spans::attempt(tier, run.account.operation(), &run.model, run.answer.choice()),
+        };
         let begun = Instant::now();
         let ended = match tier {
             // What an upstream said before it was lost may have been as long as the answer may be.
