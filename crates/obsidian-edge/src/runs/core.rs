@@ -89,7 +89,6 @@ async fn pieces(shared: Shared<'_>, runs: &mut [Run<'_>], stream: &mut CoreStrea
                 counted.told = Some((prompt_tokens, completion_tokens));
             }
             Ok(Some(delta)) => {
-                counted.pieces += 1;
                 take(runs, delta).await?;
                 // Every answer was ended by a stop string: the upstream need not go on.
                 if counted.told.is_none() && runs.iter().all(|run| run.stopped_early) {
@@ -100,6 +99,7 @@ async fn pieces(shared: Shared<'_>, runs: &mut [Run<'_>], stream: &mut CoreStrea
             Err(error) => break Err(error),
         }
     };
+    counted.pieces = stream.pieces();
     counted.note(shared);
     match ended {
         // An upstream that ends its stream in good order without saying why has said all it had to say.

@@ -102,6 +102,33 @@ pub(super) fn read(data: &[u8], deltas: &mut VecDeque<CoreDelta>) -> Result<(), 
     Ok(())
 }
 
+/// Joins pieces of one answer's text that stand side by side: what has arrived together is restored and sent
+/// together.
+pub(super) fn join(deltas: &mut VecDeque<CoreDelta>) {
+    let mut joined: VecDeque<CoreDelta> = VecDeque::with_capacity(deltas.len());
+    for delta in deltas.drain(..) {
+        let (last, more) = match (joined.back_mut(), &delta) {
+            (
+                Some(CoreDelta::Text { choice, text, logprobs }),
+                CoreDelta::Text { choice: same, text: more, logprobs: none },
+            ) if choice == same && logprobs.is_empty() && none.is_empty() => (text, more),
+            (Some(CoreDelta::Reasoning { choice, text }), CoreDelta::Reasoning { choice: same, text: more })
+                if choice == same =>
+            {
+                (text, more)
+            }
+            _ => {
+                joined.push_back(delta);
+                continue;
+            }
+        };
+        let mut whole = std::mem::take(last).into_inner();
+        whole.push_str(more.expose());
+        *last = PromptText::from(whole);
+    }
+    *deltas = joined;
+}
+
 fn read_choice(chunk: Choice, deltas: &mut VecDeque<CoreDelta>) -> Result<(), Odd> {
     let choice = chunk.index;
     if choice >= MAX_CHOICES {
@@ -253,7 +280,7 @@ struct Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{CoreDelta, Odd, read};
+    use super::{CoreDelta, Odd, join, read};
     use obsidian_types::FinishReason;
     use proptest::prelude::*;
     use std::collections::VecDeque;
@@ -289,6 +316,15 @@ mod tests {
         );
         assert!(deltas(r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#).unwrap().is_empty());
         assert!(deltas(r#"{"choices":[],"usage":null}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn pieces_that_arrived_together_are_joined_within_one_answer() {
+        let text = |choice, text: &str| CoreDelta::Text { choice, text: text.into(), logprobs: Vec::new() };
+        let finished = CoreDelta::Finished { choice: 0, reason: FinishReason::Stop };
+        let mut deltas = VecDeque::from([text(0, "a"), text(0, "b"), text(1, "c"), text(0, "d"), finished.clone()]);
+        join(&mut deltas);
+        assert_eq!(deltas, [text(0, "ab"), text(1, "c"), text(0, "d"), finished]);
     }
 
     #[test]

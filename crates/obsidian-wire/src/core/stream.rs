@@ -36,6 +36,7 @@ pub struct CoreStream {
     has_finished: bool,
     failed: Option<CoreError>,
     received: usize,
+    pieces: u32,
     deadline: Instant,
     options: CoreOptions,
     /// The connection's bytes when this request began, and what earlier attempts cost.
@@ -72,6 +73,7 @@ impl CoreStream {
             has_finished: false,
             failed: None,
             received: 0,
+            pieces: 0,
             deadline,
             options: *options,
             before,
@@ -144,7 +146,12 @@ impl CoreStream {
         &self.model
     }
 
-    /// What comes next; `None` at the end of the answer.
+    /// Pieces of text, reasoning and tool calls so far, as the upstream sent them: most servers send one a token.
+    pub fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// What comes next; pieces of text that have arrived together come as one; `None` at the end of the answer.
     ///
     /// # Errors
     /// What came before stands. After an error there is nothing more to come.
@@ -229,7 +236,12 @@ impl CoreStream {
                 odd = chunk::read(event, ready).err();
             }
         });
-        self.has_finished |= ready.iter().skip(before).any(|delta| matches!(delta, CoreDelta::Finished { .. }));
+        let finished = |delta: &CoreDelta| matches!(delta, CoreDelta::Finished { .. });
+        let said = |delta: &&CoreDelta| !matches!(delta, CoreDelta::Finished { .. } | CoreDelta::Usage { .. });
+        self.has_finished |= ready.iter().skip(before).any(finished);
+        let pieces = ready.iter().skip(before).filter(said).count();
+        self.pieces = self.pieces.saturating_add(u32::try_from(pieces).unwrap_or(u32::MAX));
+        chunk::join(ready);
         match odd {
             Some(Odd::Error) => return Err(CoreError::Reported { upstream: name.to_owned() }),
             Some(Odd::Malformed(what)) => return Err(CoreError::protocol(name, what)),
