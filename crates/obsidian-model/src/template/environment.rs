@@ -98,11 +98,11 @@ fn is_name(token: &Token<'_>) -> bool {
 
 /// Whether the operand that ends a token list has a name in it, and so is no constant.
 fn has_name_before(tokens: &[Token<'_>]) -> bool {
-    operand_has_name(tokens.iter().rev(), |token| is_closing(token), |token| is_opening(token))
+    operand_has_name(tokens.iter().rev(), is_closing, is_opening)
 }
 
 fn has_name_after(tokens: &[Token<'_>]) -> bool {
-    operand_has_name(tokens.iter(), |token| is_opening(token), |token| is_closing(token))
+    operand_has_name(tokens.iter(), is_opening, is_closing)
 }
 
 fn operand_has_name<'tokens, 'source: 'tokens>(

@@ -63,7 +63,7 @@ impl Table {
     /// The slots to look at, in order.
     fn run(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let size = self.slots.len();
-        let first = (u128::from(hash) * size as u128 >> 64) as usize;
+        let first = ((u128::from(hash) * size as u128) >> 64) as usize;
         (0..MAX_PROBES.min(size)).map(move |step| (first + step) % size)
     }
 }

@@ -27,7 +27,7 @@ impl Texts {
         let array = bytes.get(range.clone()).unwrap_or_default();
         let (mut marks, mut count, mut at) = (Vec::new(), 0_u32, 0);
         while at < array.len() {
-            if count as usize % STRIDE == 0 {
+            if (count as usize).is_multiple_of(STRIDE) {
                 marks.push(u32::try_from(at).map_err(|_| ModelError::malformed("a string array is too long"))?);
             }
             let text = text_at(array, at).ok_or_else(|| ModelError::malformed("a string array is truncated"))?;

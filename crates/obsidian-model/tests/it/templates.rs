@@ -253,79 +253,80 @@ fn what_a_template_needs_of_a_prompt_is_checked() {
 }
 
 /// Each of these would take gigabytes, minutes or the stack if it were let.
+const BOMBS: &[(&str, &str)] = &[
+    (
+        "doubling",
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    ),
+    (
+        "adding",
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    ),
+    (
+        "list",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x | length }}",
+    ),
+    ("product", "{{ 'a' * 10**9 }}"),
+    ("product of constants", "{% if false %}{{ ('a' * 99999999) ~ ('a' * 99999999) }}{% endif %}"),
+    ("late product", "{% set n = 99999999 %}{{ 'a' * n }}"),
+    ("repeated list", "{% set n = 99999999 %}{{ ([1] * n) | length }}"),
+    (
+        "loops",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+    ),
+    ("range", "{{ range(999999999) | length }}"),
+    ("output", "{% for a in range(99999) %}{{ messages[0].content * 1000 }}{% endfor %}"),
+    (
+        "text",
+        "{% for a in range(900000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
+    ),
+    ("capture", "{% set x %}{% for a in range(99999) %}{{ messages[0].content * 9999 }}{% endfor %}{% endset %}"),
+    (
+        "join",
+        "{% set x = 'a' ~ messages[0].content * 99999 %}{{ ([x] * messages[0].content|length * 9999) | join(x) }}",
+    ),
+    ("replace", "{% set x = messages[0].content * 99999 %}{{ x | replace('', x) }}"),
+    ("method replace", "{% set x = messages[0].content * 99999 %}{{ x.replace('a', x) }}"),
+    (
+        "indent",
+        "{% set x = '\\n' ~ messages[0].content * 999999 %}{% for a in range(999) %}{{ x | indent(999999999) | length }}{% endfor %}",
+    ),
+    ("json", "{{ messages | tojson(indent=999999999999) * messages|length * 99999999 }}"),
+    (
+        "comparing",
+        "{% set x = messages[0].content * 999999 %}{% set y = messages[0].content * 999999 %}{% for a in range(999999) %}{% if x == y %}{% endif %}{% endfor %}",
+    ),
+    (
+        "slices",
+        "{% set ns = namespace(x=messages) %}{% for a in range(90000) %}{% set ns.x = ns.x[0:] | reverse | list %}{% endfor %}{{ range(9999999) }}",
+    ),
+    ("nesting", "{% set ns = namespace(x=[]) %}{% for a in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}"),
+    (
+        "nested maps",
+        "{% set ns = namespace(x={}) %}{% for a in range(90000) %}{% set ns.x = {'x': ns.x} %}{% endfor %}",
+    ),
+    (
+        "namespaces",
+        "{% set ns = namespace() %}{% for a in range(90000) %}{% set n = namespace() %}{% set n.x = ns.x %}{% set ns.x = n %}{% endfor %}",
+    ),
+    ("recursion", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"),
+    ("recursive loop", "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}"),
+    ("itself", "{% include 'chat' %}"),
+    ("extends", "{% extends 'chat' %}"),
+    ("import", "{% import 'chat' as x %}"),
+    ("splat", "{{ dict(*range(99999)) }}"),
+    ("block", "{% block x %}{{ self.x() }}{% endblock %}"),
+    ("sorting", "{% for a in range(99999) %}{% set x = range(9999) | sort %}{% endfor %}"),
+    (
+        "splitting",
+        "{% set x = messages[0].content * 999999 %}{% for a in range(99999) %}{% set y = x.split('a') %}{% endfor %}",
+    ),
+];
+
 #[test]
 fn bombs_are_errors() {
-    let bombs = BTreeMap::from([
-        (
-            "doubling",
-            "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-        ),
-        (
-            "adding",
-            "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-        ),
-        (
-            "list",
-            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x | length }}",
-        ),
-        ("product", "{{ 'a' * 10**9 }}"),
-        ("product of constants", "{% if false %}{{ ('a' * 99999999) ~ ('a' * 99999999) }}{% endif %}"),
-        ("late product", "{% set n = 99999999 %}{{ 'a' * n }}"),
-        ("repeated list", "{% set n = 99999999 %}{{ ([1] * n) | length }}"),
-        (
-            "loops",
-            "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
-        ),
-        ("range", "{{ range(999999999) | length }}"),
-        ("output", "{% for a in range(99999) %}{{ messages[0].content * 1000 }}{% endfor %}"),
-        (
-            "text",
-            "{% for a in range(900000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
-        ),
-        ("capture", "{% set x %}{% for a in range(99999) %}{{ messages[0].content * 9999 }}{% endfor %}{% endset %}"),
-        (
-            "join",
-            "{% set x = 'a' ~ messages[0].content * 99999 %}{{ ([x] * messages[0].content|length * 9999) | join(x) }}",
-        ),
-        ("replace", "{% set x = messages[0].content * 99999 %}{{ x | replace('', x) }}"),
-        ("method replace", "{% set x = messages[0].content * 99999 %}{{ x.replace('a', x) }}"),
-        (
-            "indent",
-            "{% set x = '\\n' ~ messages[0].content * 999999 %}{% for a in range(999) %}{{ x | indent(999999999) | length }}{% endfor %}",
-        ),
-        ("json", "{{ messages | tojson(indent=999999999999) * messages|length * 99999999 }}"),
-        (
-            "comparing",
-            "{% set x = messages[0].content * 999999 %}{% set y = messages[0].content * 999999 %}{% for a in range(999999) %}{% if x == y %}{% endif %}{% endfor %}",
-        ),
-        (
-            "slices",
-            "{% set ns = namespace(x=messages) %}{% for a in range(90000) %}{% set ns.x = ns.x[0:] | reverse | list %}{% endfor %}{{ range(9999999) }}",
-        ),
-        ("nesting", "{% set ns = namespace(x=[]) %}{% for a in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}"),
-        (
-            "nested maps",
-            "{% set ns = namespace(x={}) %}{% for a in range(90000) %}{% set ns.x = {'x': ns.x} %}{% endfor %}",
-        ),
-        (
-            "namespaces",
-            "{% set ns = namespace() %}{% for a in range(90000) %}{% set n = namespace() %}{% set n.x = ns.x %}{% set ns.x = n %}{% endfor %}",
-        ),
-        ("recursion", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"),
-        ("recursive loop", "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}"),
-        ("itself", "{% include 'chat' %}"),
-        ("extends", "{% extends 'chat' %}"),
-        ("import", "{% import 'chat' as x %}"),
-        ("splat", "{{ dict(*range(99999)) }}"),
-        ("block", "{% block x %}{{ self.x() }}{% endblock %}"),
-        ("sorting", "{% for a in range(99999) %}{% set x = range(9999) | sort %}{% endfor %}"),
-        (
-            "splitting",
-            "{% set x = messages[0].content * 999999 %}{% for a in range(99999) %}{% set y = x.split('a') %}{% endfor %}",
-        ),
-    ]);
     let messages = [ChatMessage::new("user", "a")];
-    for (name, source) in bombs {
+    for (name, source) in BOMBS {
         println!("{name}");
         let result = template(source).and_then(|template| template.render(&ChatPrompt::new(&messages), &tokenizer()));
         assert!(matches!(result, Err(ModelError::Template(_))), "{name}: {:?}", result.map(|ids| ids.len()));

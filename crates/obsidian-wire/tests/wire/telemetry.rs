@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
+use tokio::task::JoinSet;
 use tracing::field::Empty;
 use tracing::{info, info_span};
 use tracing_subscriber::layer::SubscriberExt;
@@ -29,13 +30,15 @@ async fn take(State(received): State<Received>, uri: Uri, headers: HeaderMap, bo
     received.lock().unwrap().push((uri.path().to_owned(), key, body));
 }
 
-async fn collector() -> (Received, String) {
+/// What it got, where it listens, and the task that ends it.
+async fn collector() -> (Received, String, JoinSet<std::io::Result<()>>) {
     let received = Received::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let app = axum::Router::new().fallback(take).with_state(received.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (received, endpoint)
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await });
+    (received, endpoint, server)
 }
 
 fn say(parent: &TraceContext) -> TraceContext {
@@ -68,7 +71,7 @@ async fn a_collector_gets_spans_and_metrics() {
     assert_eq!(telemetry::context(&early), None);
     drop(early);
 
-    let (received, endpoint) = collector().await;
+    let (received, endpoint, _server) = collector().await;
     let options = TelemetryOptions {
         endpoint,
         headers: vec![("authorization".to_owned(), "Bearer key".to_owned())],

@@ -28,9 +28,12 @@ const SECRETS: [&str; 5] =
 /// Far longer than an export takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A collector that keeps everything: path, `authorization`, body.
+/// Path, `authorization` and body of one export.
+type Export = (String, String, Vec<u8>);
+
+/// A collector that keeps everything.
 #[derive(Clone, Default)]
-struct Collected(Arc<Mutex<Vec<(String, String, Vec<u8>)>>>);
+struct Collected(Arc<Mutex<Vec<Export>>>);
 
 impl Collected {
     fn start() -> (Self, SocketAddr) {
