@@ -8,6 +8,7 @@ mod core_route;
 mod doctor;
 mod exactness;
 mod faults;
+mod load;
 mod models;
 mod openai_client;
 #[path = "../../../obsidian-wire/tests/wire/registry.rs"]
