@@ -1,7 +1,7 @@
 //! `cargo xtask bench NAME`: runs ours and its peer in one run, prints a table and writes
 //! `bench/results/NAME.json`. One module per benchmark; start at [`Bench`].
 
-#![expect(clippy::print_stdout, reason = "the table is for the person who ran the benchmark")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is for the person who ran the benchmark")]
 
 mod attach;
 mod decode;

@@ -68,15 +68,14 @@ async fn a_slow_collector_costs_spans_and_no_memory() {
     for _ in 0..SPANS {
         tracer.start("span").end();
     }
-    let received = tokio::spawn(async move {
+    let receiving = async {
         let mut sizes = Vec::new();
         while let Some(size) = batches.recv().await {
             sizes.push(size);
         }
         sizes
-    });
-    drain.finish(Duration::from_secs(30)).await;
-    let sizes = received.await.unwrap();
+    };
+    let ((), sizes) = tokio::join!(drain.finish(Duration::from_secs(30)), receiving);
     assert_eq!(sizes.iter().sum::<usize>(), MAX_TELEMETRY_QUEUE);
     assert!(sizes.iter().all(|size| *size <= MAX_TELEMETRY_BATCH));
     let dropped: u64 = shown
