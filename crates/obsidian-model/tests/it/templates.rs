@@ -1,7 +1,6 @@
 //! Chat templates against Python's renderings (`tests/templates/reference.py` writes them), tool
 //! conversations, and templates that try to cost too much.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use obsidian_model::gguf::write::Writer;
