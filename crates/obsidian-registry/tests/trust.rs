@@ -1,5 +1,7 @@
 //! Who may vouch for a module, and every way in which one is refused.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
 use obsidian_registry::{
     Artifact, Digest, Envelope, Ledger, Manifest, PolicyError, Refusal, SigningKey, Statement, TrustPolicy, Verified,
 };
