@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod allocator;
 mod chat;
 mod client;
 mod config;
@@ -61,6 +62,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::settle();
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +76,9 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     logging::start(arguments.log_format, &arguments.log)?;
     node::install_cryptography();
+    if matches!(arguments.command, Command::Up(_) | Command::Edge(_) | Command::Hub(_)) {
+        allocator::keep_small();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.command {
         Command::Up(arguments) => runtime.block_on(up::run(arguments)),

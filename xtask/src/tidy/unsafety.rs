@@ -3,7 +3,7 @@
 use super::Source;
 
 /// Where `unsafe` may stand: SIMD kernels, the attached region, weight mapping, loading of compiled code.
-const NAMED: [&str; 17] = [
+const NAMED: [&str; 18] = [
     "crates/obsidian-model/src/kernel/avx2.rs",
     "crates/obsidian-model/src/kernel/avx512.rs",
     "crates/obsidian-model/src/kernel/wasm.rs",
@@ -19,6 +19,7 @@ const NAMED: [&str; 17] = [
     "crates/obsidian-model/src/threads/pool.rs",
     "crates/obsidian-sandbox/src/weights/attach.rs",
     "crates/obsidian-sandbox/src/aot.rs",
+    "crates/obsidian/src/allocator.rs",
     "guests/drafter/src/region.rs",
     "guests/hostile/drafter/src/attack.rs",
 ];
