@@ -5,6 +5,7 @@
 //! the inputs' magnitudes, and the weights get the inputs' signs by `(w ^ s) − s`.
 
 use std::arch::wasm32::*;
+use std::hint::black_box;
 
 use super::input::SIGNED_BLOCK_BYTES;
 use super::{BLOCK_BYTES, QuantisedRows};
@@ -17,13 +18,64 @@ pub(super) fn multiply_q8(weights: &[u8], inputs: &QuantisedRows, outputs: &mut 
     let mut input = 0;
     while input < inputs.rows() {
         match inputs.rows() - input {
-            1 => span::<1, 1>(weights, inputs, input, rows, outputs),
+            1 => alone(weights, inputs, input, outputs),
             2 => span::<1, 2>(weights, inputs, input, rows, outputs),
             3 => span::<1, 3>(weights, inputs, input, rows, outputs),
             _ => span::<1, 4>(weights, inputs, input, rows, outputs),
         }
         input += 4;
     }
+}
+
+/// All weight rows against one input row: decoding.
+fn alone(weights: &[u8], inputs: &QuantisedRows, input: usize, outputs: &mut Columns<'_>) {
+    let values = inputs.signed(input);
+    let outputs = outputs.row(input);
+    for (row, output) in weights.chunks_exact(inputs.blocks() * BLOCK_BYTES).zip(outputs) {
+        *output = product(row, values);
+    }
+}
+
+/// One weight row times one input row, written for what engines make of it: a function of its own, because they keep
+/// values in registers only where few are alive; several blocks a turn, because a sandbox looks at its deadline at every
+/// turn and no vector register lives through that.
+#[inline(never)]
+fn product(weights: &[u8], values: &[u8]) -> f32 {
+    let (turns, rest) = weights.as_chunks::<BLOCK_BYTES>().0.as_chunks::<TURN>();
+    let (value_turns, value_rest) = values.as_chunks::<SIGNED_BLOCK_BYTES>().0.as_chunks::<TURN>();
+    let mut sums = f32x4_splat(0.0);
+    let mut products = [sums; TURN];
+    for (blocks, values) in turns.iter().zip(value_turns) {
+        // Opaque pointers: offsets from them stay constants, which engines fold into the loads.
+        let (blocks, values) = (black_box(blocks), black_box(values));
+        for (product, (block, values)) in products.iter_mut().zip(blocks.iter().zip(values)) {
+            // SAFETY: `product` is a valid reference. Volatile, because engines compute what has no side effect as
+            // late as they can: without a store for each block they load all of a turn's blocks first, which takes
+            // more registers than there are.
+            unsafe { std::ptr::write_volatile(product, block_product(block, values)) };
+        }
+        for product in &products {
+            sums = f32x4_add(sums, *product);
+        }
+    }
+    for (block, values) in rest.iter().zip(value_rest) {
+        sums = f32x4_add(sums, block_product(block, values));
+    }
+    fold(sums)
+}
+
+/// Blocks of one turn of the loop in [`product`].
+const TURN: usize = 4;
+
+#[inline(always)]
+fn block_product(block: &[u8; BLOCK_BYTES], values: &[u8; SIGNED_BLOCK_BYTES]) -> v128 {
+    // SAFETY: both arrays have the lengths that the two functions and the load ask for.
+    let (scale, integers, input_scale) = unsafe {
+        let packed: *const v128 = values.as_ptr().cast();
+        let (scale, first, second) = load_block(block.as_ptr());
+        (scale, dot(packed, first, second), v128_load(packed.add(4)))
+    };
+    f32x4_mul(f32x4_convert_i32x4(integers), f32x4_mul(scale, input_scale))
 }
 
 /// All weight rows, `ROWS` at a time, against the `INPUTS` input rows from `input` on. Functions of their own,
@@ -91,14 +143,10 @@ fn tile<const ROWS: usize, const INPUTS: usize>(
                     (dot(packed, first, second), v128_load(packed.add(4)))
                 };
                 let scaled = f32x4_mul(f32x4_convert_i32x4(integers), f32x4_mul(scale, input_scale));
-                if INPUTS == 1 {
-                    *sum = f32x4_add(*sum, scaled);
-                } else {
-                    // SAFETY: `sum` is a valid reference. Volatile, because engines compute what has no side
-                    // effect as late as they can: without a store here they load all inputs first, which
-                    // takes more registers than there are.
-                    unsafe { std::ptr::write_volatile(sum, f32x4_add(std::ptr::read_volatile(sum), scaled)) };
-                }
+                // SAFETY: `sum` is a valid reference. Volatile, because engines compute what has no side
+                // effect as late as they can: without a store here they load all inputs first, which
+                // takes more registers than there are.
+                unsafe { std::ptr::write_volatile(sum, f32x4_add(std::ptr::read_volatile(sum), scaled)) };
             }
         }
     }
