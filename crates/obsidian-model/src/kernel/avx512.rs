@@ -135,12 +135,13 @@ impl Few<'_> {
         let group = self.inputs.group(self.group);
         let (values, scales) = (group.values.as_chunks::<BLOCK>().0, group.scales);
         let (values, scales) = (values.as_chunks::<INPUTS>().0, scales.as_chunks::<INPUTS>().0);
-        let ahead = SIDE * self.blocks * BLOCK_BYTES;
+        let ahead = 2 * SIDE * self.blocks * BLOCK_BYTES;
         let mut sums = [_mm512_setzero_ps(); INPUTS];
         let [a, b, c, d] = rows;
         let weights = a.iter().zip(b).zip(c.iter().zip(d));
         for (((a, b), (c, d)), (values, scales)) in weights.zip(values.iter().zip(scales)) {
-            // Four short streams confuse the machine's own prefetcher: ask for the next tile's blocks.
+            // Four short streams confuse the machine's own prefetcher: ask for the blocks of the tile after next. One tile
+            // (4 KB of a model of 500M) is less than memory delivers while a request is under way.
             for block in [a, b, c, d] {
                 _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(ahead).cast());
             }
