@@ -16,7 +16,7 @@ const STREAMS: usize = 200;
 const REFUSAL_BAR: Duration = Duration::from_millis(50);
 
 /// Small enough that bursts overflow it: what is to be seen is how a POP refuses.
-const TIGHT: &str = "[limits]\ninflight = 48\nqueue = 96\nqueue_per_tenant = 32\nconnections_per_address = 2048\n";
+const TIGHT: &str = "[limits]\ninflight = 48\nqueue = 128\nqueue_per_tenant = 32\nconnections_per_address = 2048\n";
 const WIDE: &str = "[limits]\nconnections_per_address = 2048\n";
 
 /// Loads a POP and a hub for `minutes`; an error if memory grew or anything unexpected happened.
@@ -43,7 +43,7 @@ pub(crate) fn bench() -> Result<()> {
     drop(wide);
     println!("{}", streams.table());
     let tight = fabric(TIGHT)?;
-    let pressure = saturation::Pressure { lasts: Duration::from_secs(40), greedy: 160, modest: 12, probes: 1_000 };
+    let pressure = saturation::Pressure { lasts: Duration::from_secs(40), greedy: 160, modest: 40, probes: 1_000 };
     let mut busy = runtime.block_on(saturation::saturate(&tight, pressure))?;
     println!("{}", busy.table());
     let worst = busy.refusals.iter().max().copied().unwrap_or_default();

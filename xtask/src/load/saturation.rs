@@ -23,7 +23,7 @@ pub struct Streams {
     pub finished: usize,
     /// What went wrong.
     pub errors: Vec<String>,
-    /// Jain's index over the streams' tokens per second.
+    /// Jain's index over the tokens per second of the streams of one tier; the lower of the two tiers.
     pub fair_streams: f64,
     /// The same over tenants.
     pub fair_tenants: f64,
@@ -45,7 +45,8 @@ pub async fn streams(fabric: &Fabric, count: usize, tokens: u32) -> Result<Strea
     for number in 0..count {
         calls.spawn(async move {
             let mut dice = Dice::new(number as u64);
-            let model = if number % 8 < 4 { "edge" } else { "hub" };
+            let tier = number / TENANTS.len() % 2;
+            let model = ["edge", "hub"][tier];
             let tenant = number % TENANTS.len();
             let text =
                 format!("Write a letter to anna{number}@example.com about order {number}, and tell all you know.");
@@ -53,9 +54,11 @@ pub async fn streams(fabric: &Fabric, count: usize, tokens: u32) -> Result<Strea
             body = with(body, "messages", json!([{ "role": "user", "content": text }]));
             body = with(body, "max_tokens", json!(tokens));
             body = with(body, "temperature", json!(1.0));
+            // The shipped models' control tokens: without them every answer is equally long, and rates compare.
+            body = with(body, "logit_bias", json!({ "2045": -100, "2046": -100, "2047": -100 }));
             body = with(body, "stream_options", json!({ "include_usage": true }));
             let key = format!("key-{}", TENANTS[tenant]);
-            (tenant, call::post(address, "/v1/chat/completions", &key, &body.to_string(), Reading::Eager).await)
+            (tenant, tier, call::post(address, "/v1/chat/completions", &key, &body.to_string(), Reading::Eager).await)
         });
     }
     let mut most = before.clone();
@@ -74,19 +77,20 @@ pub async fn streams(fabric: &Fabric, count: usize, tokens: u32) -> Result<Strea
 }
 
 fn summary(
-    ended: Vec<(usize, Result<Option<call::Seen>>)>,
+    ended: Vec<(usize, usize, Result<Option<call::Seen>>)>,
     lasted: Duration,
     memory: Vec<(&'static str, f64, f64)>,
 ) -> Streams {
-    let (mut errors, mut rates, mut first_byte, mut all) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut errors, mut first_byte, mut all) = (Vec::new(), Vec::new(), 0);
+    let mut rates = [Vec::new(), Vec::new()];
     let mut tenants = [0.0; TENANTS.len()];
-    for (tenant, end) in ended {
+    for (tenant, tier, end) in ended {
         match end {
             Ok(Some(seen)) if seen.status == 200 && seen.is_whole() => {
                 let tokens = seen.completion_tokens();
                 all += tokens;
                 let rate = tokens as f64 / seen.total.as_secs_f64();
-                rates.push(rate);
+                rates[tier].push(rate);
                 tenants[tenant] += rate;
                 first_byte.push(seen.first_byte);
             }
@@ -96,9 +100,10 @@ fn summary(
         }
     }
     Streams {
-        finished: rates.len(),
+        finished: first_byte.len(),
         errors,
-        fair_streams: jain(&rates),
+        // The tiers run different models at different speeds: streams are alike within a tier.
+        fair_streams: rates.iter().map(|rates| jain(rates)).fold(1.0, f64::min),
         fair_tenants: jain(&tenants),
         tokens_per_second: all as f64 / lasted.as_secs_f64(),
         memory,
@@ -115,7 +120,7 @@ fn resident(pids: &[(&'static str, u32)]) -> Result<Vec<f64>> {
 pub struct Busy {
     /// Tokens each tenant got.
     pub tokens: Vec<(&'static str, u64)>,
-    /// Jain's index over them. The first tenant asks many times as much as the others.
+    /// Jain's index over them. Every tenant asks for more than its share, the first for several times as much.
     pub fair_tenants: f64,
     /// Time to the first byte of each refusal for overload.
     pub refusals: Vec<Duration>,

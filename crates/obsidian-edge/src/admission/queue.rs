@@ -201,7 +201,14 @@ impl<W> Queue<W> {
             lane.deficit -= cost.tokens;
             lane.held += cost.places;
             self.held += cost.places;
-            return lane.waiting.pop_front().map(|waiter| (waiter.wake, cost.places));
+            let waiter = lane.waiting.pop_front()?;
+            if lane.waiting.is_empty() {
+                // Nobody saves up turns while nothing waits, and nobody stands in line twice.
+                lane.deficit = 0;
+                self.turns.pop_front();
+                self.granted = false;
+            }
+            return Some((waiter.wake, cost.places));
         }
         None
     }
@@ -298,6 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_whose_lane_runs_empty_now_and_then_gets_no_second_turn() {
+        let mut queue = Queue::new(1);
+        let mut served: HashMap<&str, usize> = HashMap::new();
+        for _ in 0..4 {
+            put(&mut queue, "steady", 1, Cost { places: 1, tokens: 256 });
+        }
+        put(&mut queue, "thin", 1, Cost { places: 1, tokens: 256 });
+        for _ in 0..1_000 {
+            let (name, places) = queue.next().unwrap();
+            *served.entry(name).or_default() += 1;
+            put(&mut queue, name, 1, Cost { places: 1, tokens: 256 });
+            queue.release(&tenant(name), places);
+        }
+        assert!(served["thin"].abs_diff(served["steady"]) <= 2, "{served:?}");
+    }
+
+    #[test]
     fn a_tenant_at_its_own_limit_lets_others_pass() {
         let mut queue = Queue::new(4);
         let name = tenant("limited");
@@ -390,6 +414,12 @@ mod tests {
                 }
                 let held: usize = running.iter().map(|(_, places)| places).sum();
                 prop_assert!(held <= 5);
+                // Each tenant that waits has one turn, and no other has any.
+                let mut turns: Vec<&TenantId> = queue.turns.iter().collect();
+                turns.sort();
+                let mut lanes: Vec<&TenantId> = queue.lanes.iter().filter(|lane| !lane.1.waiting.is_empty()).map(|lane| lane.0).collect();
+                lanes.sort();
+                prop_assert_eq!(turns, lanes);
             }
             let mut rounds = 0;
             while queue.pending() > 0 || !running.is_empty() {
