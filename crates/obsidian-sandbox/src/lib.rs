@@ -15,6 +15,7 @@ mod drafter;
 mod engine;
 mod error;
 mod function;
+pub mod functions;
 mod pool;
 mod router;
 mod shield;

@@ -3,6 +3,7 @@
 //! No I/O, no clocks, no randomness: everything here is plain data. Start at [`request::ChatRequest`],
 //! the form in which a request travels through the POP once ingress has left OpenAI's shapes behind.
 
+pub mod function;
 pub mod ids;
 pub mod limits;
 pub mod request;
@@ -12,6 +13,7 @@ pub mod text;
 pub mod tools;
 pub mod trace;
 
+pub use function::{FunctionGrants, FunctionLimits, OutboundGrant, OutboundGrantError};
 pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 pub use request::{ChatRequest, Input, Message, Role, Sampling, Speculation};
 pub use response::{FinishReason, StageTimes, Usage};

@@ -178,3 +178,35 @@ pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
 pub const MAX_MANIFEST_GRANTS: usize = 64;
 /// Longest name of a module, bytes.
 pub const MAX_MODULE_NAME_BYTES: usize = 63;
+/// Linear memory of one instance of a function unless told otherwise, bytes.
+pub const DEFAULT_FUNCTION_MEMORY_BYTES: u64 = 64 << 20;
+/// Largest linear memory that a function may be granted, bytes.
+pub const MAX_GRANTED_MEMORY_BYTES: u64 = 1 << 30;
+/// Elements over all tables of one instance unless told otherwise.
+pub const DEFAULT_FUNCTION_TABLE_ELEMENTS: u32 = 20_000;
+/// Requests of one function that run at once unless told otherwise.
+pub const DEFAULT_FUNCTION_CONCURRENCY: u32 = 128;
+/// Requests of one function that wait for a place unless told otherwise; the next gets 429.
+pub const DEFAULT_FUNCTION_QUEUE: u32 = 1_024;
+/// Wall time of one function request unless told otherwise, milliseconds.
+pub const DEFAULT_FUNCTION_WALL_MS: u64 = 30_000;
+/// Processor time of one function request unless told otherwise, milliseconds.
+pub const DEFAULT_FUNCTION_CPU_MS: u64 = 2_000;
+/// Longest body of a function's request or response unless told otherwise, bytes.
+pub const DEFAULT_FUNCTION_BODY_BYTES: u64 = 64 << 20;
+/// Outbound requests in flight in one instance unless told otherwise.
+pub const DEFAULT_FUNCTION_OUTBOUND: u32 = 8;
+/// Function instances alive at once on one node, over all tenants.
+pub const MAX_LIVE_FUNCTIONS: u32 = 12_000;
+/// Requests to functions that run at once on one node, each with a stack; the next waits or gets 503.
+pub const MAX_RUNNING_FUNCTIONS: u32 = 1_024;
+/// Longest line that a function writes to its log, bytes; the rest of the line is cut.
+pub const MAX_FUNCTION_LOG_LINE_BYTES: usize = 4 << 10;
+/// Log lines that one request may write; the next are dropped and counted.
+pub const MAX_FUNCTION_LOG_LINES: u32 = 256;
+/// Longest key in a key-value store, bytes.
+pub const MAX_STORE_KEY_BYTES: usize = 1 << 10;
+/// Longest value in a key-value store, bytes.
+pub const MAX_STORE_VALUE_BYTES: usize = 4 << 20;
+/// Keys that one listing of a store returns.
+pub const MAX_STORE_PAGE: usize = 1_000;

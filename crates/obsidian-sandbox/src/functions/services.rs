@@ -1,0 +1,220 @@
+//! What functions may use of the node, as object-safe traits: key-value stores, requests outwards, logs.
+//!
+//! The implementations live above this crate (redb and logs in `obsidian-edge`, connections in `obsidian-wire`). Grants
+//! are checked here, before a service is asked; a service checks what only it can know, such as resolved addresses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use obsidian_types::{OutboundGrant, TenantId};
+
+use super::body::FunctionBody;
+
+/// What every function of a node uses.
+#[derive(Clone)]
+pub struct FunctionServices {
+    /// Key-value stores.
+    pub key_value: Arc<dyn KeyValue>,
+    /// Requests outwards.
+    pub outbound: Arc<dyn Outbound>,
+    /// Where log lines go.
+    pub log: Arc<dyn FunctionLog>,
+}
+
+/// Who a call is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionId {
+    /// The tenant that deployed it.
+    pub tenant: TenantId,
+    /// The module's name.
+    pub module: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// One store of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreName {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its name, as the grant spells it.
+    pub store: String,
+}
+
+/// Some keys of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// In ascending order.
+    pub keys: Vec<String>,
+    /// Where to go on; none at the end.
+    pub next: Option<String>,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyValueError {
+    /// A key or value past its limit.
+    #[error("the {what} has {bytes} bytes, more than {limit}")]
+    TooLarge {
+        /// `key` or `value`.
+        what: &'static str,
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The tenant's stores are full.
+    #[error("the tenant's stores hold {limit} bytes already: delete something, or ask the operator for more")]
+    Full {
+        /// How many they may hold.
+        limit: u64,
+    },
+    /// The value is no number that can be added to.
+    #[error("the value is no 64-bit integer, or the sum is none")]
+    NotANumber,
+    /// The disk or the database failed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// Durable key-value stores. A key is at most [`obsidian_types::limits::MAX_STORE_KEY_BYTES`] long, a value
+/// [`obsidian_types::limits::MAX_STORE_VALUE_BYTES`].
+#[async_trait]
+pub trait KeyValue: Send + Sync {
+    /// The value, if there is one.
+    async fn get(&self, store: &StoreName, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
+    /// Sets a value, durably.
+    async fn set(&self, store: &StoreName, key: &str, value: Vec<u8>) -> Result<(), KeyValueError>;
+    /// Removes a value; one that is not there is removed already.
+    async fn delete(&self, store: &StoreName, key: &str) -> Result<(), KeyValueError>;
+    /// Whether there is a value.
+    async fn exists(&self, store: &StoreName, key: &str) -> Result<bool, KeyValueError>;
+    /// Up to [`obsidian_types::limits::MAX_STORE_PAGE`] keys after `after`.
+    async fn list(&self, store: &StoreName, after: Option<&str>) -> Result<KeyPage, KeyValueError>;
+    /// Adds to the integer (decimal text) at `key`, which begins at 0, and returns the sum.
+    async fn increment(&self, store: &StoreName, key: &str, delta: i64) -> Result<i64, KeyValueError>;
+    /// Sets a value if the present one is `expected`; otherwise returns the present one.
+    async fn compare_and_swap(
+        &self,
+        store: &StoreName,
+        key: &str,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+    ) -> Result<Result<(), Option<Vec<u8>>>, KeyValueError>;
+}
+
+/// One request outwards. Its host and port were granted; whether the address behind the name may be called is for the
+/// service to decide, at the moment it connects.
+pub struct OutboundCall {
+    /// Who sends it.
+    pub function: FunctionId,
+    /// Absolute URI.
+    pub request: http::Request<FunctionBody>,
+    /// The grant that covers it.
+    pub grant: OutboundGrant,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long the head of the response may take.
+    pub first_byte_timeout: Duration,
+    /// How long the body may pause.
+    pub between_bytes_timeout: Duration,
+}
+
+/// Why a request did not go out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutboundError {
+    /// The name's addresses are private, loopback or link-local, and the grant does not say that this is meant.
+    #[error(
+        "{host} has the address {address}, which is not public: the node's policy must grant it by name as private"
+    )]
+    PrivateAddress {
+        /// The name that was called.
+        host: String,
+        /// What it resolved to.
+        address: std::net::IpAddr,
+    },
+    /// No such name.
+    #[error("{host} cannot be resolved: {reason}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answers there.
+    #[error("{host} cannot be connected to: {reason}")]
+    Connect {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// TLS failed.
+    #[error("{host} cannot be trusted: {reason}")]
+    Tls {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("{host} took too long to {step}")]
+    Timeout {
+        /// The name.
+        host: String,
+        /// `connect`, `answer` or `send the body`.
+        step: &'static str,
+    },
+    /// What came back is no HTTP.
+    #[error("{host} does not speak HTTP: {reason}")]
+    Protocol {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Sends requests outwards.
+#[async_trait]
+pub trait Outbound: Send + Sync {
+    /// Sends one, and returns the response when its head has arrived.
+    async fn send(&self, call: OutboundCall) -> Result<http::Response<FunctionBody>, OutboundError>;
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For following every step.
+    Trace,
+    /// For finding a fault.
+    Debug,
+    /// Standard output and ordinary news.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Standard error, and what went wrong.
+    Error,
+    /// It cannot go on.
+    Critical,
+}
+
+/// One line of a function's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Who wrote it.
+    pub function: FunctionId,
+    /// How much it matters.
+    pub level: LogLevel,
+    /// `stdout`, `stderr`, or what the guest calls it.
+    pub context: String,
+    /// Without its line end, at most [`obsidian_types::limits::MAX_FUNCTION_LOG_LINE_BYTES`] bytes.
+    pub text: String,
+}
+
+/// Takes log lines. Never blocks: what there is no room for is dropped and counted.
+pub trait FunctionLog: Send + Sync {
+    /// Takes one line.
+    fn write(&self, line: LogLine);
+}
