@@ -137,6 +137,11 @@ impl Engines {
         }
     }
 
+    /// Compiled code, for engines that are made elsewhere in this crate.
+    pub(crate) fn cache(&self) -> &AotCache {
+        &self.0.cache
+    }
+
     pub(crate) fn component(&self, kind: EngineKind, artifact: &Verified<Artifact>) -> Result<Component, SandboxError> {
         self.0.cache.load(&self.lane(kind).engine, artifact)
     }

@@ -153,7 +153,7 @@ fn work(queue: &Queue, core: Option<usize>) {
     }
 }
 
-fn pin(core: usize) {
+pub(crate) fn pin(core: usize) {
     let mut set = rustix::thread::CpuSet::new();
     if core < rustix::thread::CpuSet::MAX_CPU {
         set.set(core);

@@ -1,8 +1,16 @@
 //! Bodies on their way in and out of a function. They stream: no side ever holds a whole one.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
+
+use super::workers::Running;
 
 /// A request or response body.
 pub type FunctionBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -32,4 +40,100 @@ pub fn full(bytes: impl Into<Bytes>) -> FunctionBody {
 /// A body of none.
 pub fn empty() -> FunctionBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Ends with an error once more bytes have come than may.
+pub(super) struct Bounded {
+    inner: FunctionBody,
+    limit: u64,
+    left: u64,
+    exceeded: Arc<AtomicBool>,
+}
+
+impl Bounded {
+    /// `exceeded` is set when it was too long.
+    pub(super) fn new(inner: FunctionBody, limit: u64, exceeded: Arc<AtomicBool>) -> Self {
+        Self { inner, limit, left: limit, exceeded }
+    }
+}
+
+impl Body for Bounded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => {
+                    self.exceeded.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(BodyError::TooLong { limit: self.limit })));
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response body that ends the instance's work when it is dropped before its end.
+pub(super) struct Attended {
+    inner: Bounded,
+    running: Option<Running>,
+}
+
+impl Attended {
+    pub(super) fn new(inner: Bounded, running: Running) -> Self {
+        let mut attended = Self { inner, running: Some(running) };
+        attended.note_end(attended.inner.is_end_stream());
+        attended
+    }
+
+    fn note_end(&mut self, ended: bool) {
+        if ended {
+            // What the guest does after its answer is its own affair, within its limits.
+            if let Some(running) = self.running.take() {
+                running.leave();
+            }
+        }
+    }
+}
+
+impl Body for Attended {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(frame) = &polled {
+            // A body of known length may never be asked for its end: its last frame is its end.
+            let ended = frame.is_none() || self.inner.is_end_stream();
+            self.note_end(ended);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }

@@ -1,0 +1,217 @@
+//! One request through one instance.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _, p2, p3};
+
+use super::body::{BodyError, Bounded, FunctionBody};
+use super::error::FunctionError;
+use super::instance::{Exports, Instance};
+use super::meter::Meter;
+use super::module::{Inner, Place};
+use super::state::FunctionState;
+
+/// The head of the answer, or why there is none.
+pub(super) type Answered = Result<http::Response<FunctionBody>, FunctionError>;
+
+/// Where the answer goes; the first one counts.
+#[derive(Clone)]
+pub(super) struct Reply(Arc<Mutex<Option<oneshot::Sender<Answered>>>>);
+
+impl Reply {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Answered>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// Whether it was the first.
+    fn send(&self, answered: Answered) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sender.is_some_and(|sender| {
+            // The client may be gone; then nobody is waiting.
+            let _ = sender.send(answered);
+            true
+        })
+    }
+}
+
+/// One request on its way through a worker.
+pub(super) struct Job {
+    pub(super) module: Arc<Inner>,
+    pub(super) request: http::Request<FunctionBody>,
+    pub(super) reply: Reply,
+    pub(super) meter: Arc<Meter>,
+    pub(super) place: Place,
+    pub(super) began: Instant,
+}
+
+impl Job {
+    /// Answers, within the module's wall time.
+    pub(super) async fn run(self) {
+        let Self { module, request, reply, meter, place, began } = self;
+        let limits = &module.origin.grants.limits;
+        let wall = Duration::from_millis(limits.wall_ms);
+        let too_long = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| Bounded::new(body, limits.request_body_bytes, too_long.clone()));
+        let served = tokio::time::timeout_at(began + wall, serve(&module, request, &reply, &meter)).await;
+        let name = || module.origin.id.module.clone();
+        let mut outcome = match served {
+            Ok(outcome) => outcome,
+            Err(_) => Err(FunctionError::WallTime { module: name(), limit_ms: limits.wall_ms }),
+        };
+        if outcome.is_err() && too_long.load(Ordering::Relaxed) {
+            outcome = Err(FunctionError::RequestTooLong { module: name(), limit: limits.request_body_bytes });
+        }
+        if outcome.is_ok() && reply.send(Err(FunctionError::NoAnswer { module: name() })) {
+            outcome = Err(FunctionError::NoAnswer { module: name() });
+        }
+        if let Err(failure) = &outcome {
+            tracing::debug!(function = module.origin.id.module, kind = failure.kind(), "function failed");
+        }
+        module.counters.ended(began.elapsed(), meter.spent(), outcome.as_ref().err());
+        if let Err(failure) = outcome {
+            reply.send(Err(failure));
+        }
+        drop(place);
+        module.refill().await;
+    }
+}
+
+/// Takes an instance, calls it, and puts it back if it may be used again.
+async fn serve(
+    module: &Arc<Inner>,
+    request: http::Request<Bounded>,
+    reply: &Reply,
+    meter: &Arc<Meter>,
+) -> Result<(), FunctionError> {
+    let (mut instance, warm) = match module.warm.take() {
+        Some(instance) => (instance, true),
+        None => (module.make(meter).await?, false),
+    };
+    module.counters.started(warm);
+    let trapped = |error: wasmtime::Error| FunctionError::Trap {
+        module: module.origin.id.module.clone(),
+        reason: error.root_cause().to_string(),
+    };
+    FunctionState::begin(&mut instance.store, meter).map_err(trapped)?;
+    let response_limit = module.origin.grants.limits.response_body_bytes;
+    let Instance { store, exports, .. } = &mut instance;
+    let called = match exports {
+        Exports::P2(exports) => call_p2(store, exports, request, reply, response_limit).await,
+        Exports::P3(exports) => call_p3(store, exports, request, reply, response_limit).await,
+    };
+    module.counters.used(instance.store.data().memory_bytes());
+    called.map_err(|error| match error.downcast_ref::<Refused>() {
+        Some(Refused(code)) => FunctionError::Refused { module: module.origin.id.module.clone(), code: code.clone() },
+        None => instance.store.data_mut().explain(&error),
+    })?;
+    instance.uses += 1;
+    if instance.uses < module.origin.grants.limits.reuse {
+        module.warm.put(instance);
+    }
+    Ok(())
+}
+
+/// The guest answered with an error code of the standard.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+fn into_wasi(error: BodyError) -> Error {
+    match error {
+        BodyError::TooLong { limit } => Error::HttpRequestBodySize(Some(limit)),
+        BodyError::BrokenOff(_) => Error::ConnectionTerminated,
+        BodyError::Timeout => Error::ConnectionReadTimeout,
+    }
+}
+
+fn response(response: http::Response<WasiBody>, limit: u64) -> http::Response<FunctionBody> {
+    response.map(|body| {
+        let body = body.map_err(|error| BodyError::BrokenOff(error.to_string())).boxed_unsync();
+        Bounded::new(body, limit, Arc::default()).boxed_unsync()
+    })
+}
+
+async fn call_p2(
+    store: &mut Store<FunctionState>,
+    exports: &p2::bindings::Proxy,
+    request: http::Request<Bounded>,
+    reply: &Reply,
+    limit: u64,
+) -> wasmtime::Result<()> {
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request.map(|body| body.map_err(into_wasi)))?;
+    let refused = Arc::new(Mutex::new(None));
+    let (told, answer) = (refused.clone(), reply.clone());
+    let out = http.new_response_outparam_from_callback(move |answered| match answered {
+        Ok(answered) => {
+            let answered = answered.map(|body| body.map_err(Error::from).boxed_unsync());
+            answer.send(Ok(response(answered, limit)));
+        }
+        Err(code) => *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{code:?}")),
+    })?;
+    exports.wasi_http_incoming_handler().call_handle(store, request, out).await?;
+    match refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(code) => Err(Refused(code).into()),
+        None => Ok(()),
+    }
+}
+
+async fn call_p3(
+    store: &mut Store<FunctionState>,
+    exports: &p3::bindings::Service,
+    request: http::Request<Bounded>,
+    reply: &Reply,
+    limit: u64,
+) -> wasmtime::Result<()> {
+    let request = request.map(|body| body.map_err(into_wasi).boxed_unsync());
+    let (request, received) = p3::Request::from_http(store.data_mut().http().hooks, request);
+    store
+        .run_concurrent(async |accessor| {
+            let answered = match exports.handle(accessor, request).await? {
+                Ok(answered) => answered,
+                Err(code) => return Err(Refused(format!("{code:?}")).into()),
+            };
+            let answered = accessor.with(|store| answered.into_http(store, received))?;
+            let (ended, end) = oneshot::channel::<()>();
+            let answered = answered.map(|body| Ends { body, _ended: ended }.boxed_unsync());
+            reply.send(Ok(response(answered, limit)));
+            // The guest's tasks run only inside this loop: it goes on until the body has been taken or dropped.
+            let _ = end.await;
+            Ok(())
+        })
+        .await?
+}
+
+/// Tells by being dropped that a body is done with.
+struct Ends {
+    body: WasiBody,
+    _ended: oneshot::Sender<()>,
+}
+
+impl http_body::Body for Ends {
+    type Data = bytes::Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

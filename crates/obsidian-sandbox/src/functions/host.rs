@@ -1,0 +1,146 @@
+//! What all functions of a node share: engines, threads, the clock, and the room for instances.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use obsidian_registry::{Artifact, Verified};
+use obsidian_types::{FunctionGrants, TenantId};
+use tokio::sync::Semaphore;
+
+use super::clock::Clock;
+use super::instance::Linked;
+use super::lane::{Lane, LaneKind};
+use super::module::{FunctionModule, Inner};
+use super::origin::Origin;
+use super::services::{FunctionId, FunctionServices};
+use super::workers::Workers;
+use crate::engine::Engines;
+use crate::error::SandboxError;
+
+/// How often warm instances are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How the host of functions is made.
+#[derive(Clone, Debug)]
+pub struct FunctionHostOptions {
+    /// Threads on which functions run.
+    pub threads: usize,
+    /// Cores to pin them to, in turn; none leaves them to the scheduler.
+    pub cores: Vec<usize>,
+    /// Instances alive at once, over all modules.
+    pub instances: u32,
+    /// Requests that run at once, over all modules.
+    pub running: u32,
+}
+
+/// Runs functions. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct FunctionHost(Arc<Host>);
+
+pub(super) struct Host {
+    engines: Engines,
+    options: FunctionHostOptions,
+    services: FunctionServices,
+    lanes: Mutex<BTreeMap<LaneKind, Arc<Lane>>>,
+    modules: Mutex<Vec<Weak<Inner>>>,
+    pub(super) workers: Workers,
+    pub(super) clock: Clock,
+    pub(super) running: Arc<Semaphore>,
+}
+
+impl Host {
+    fn lane(&self, kind: LaneKind) -> Result<Arc<Lane>, SandboxError> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(&kind) {
+            return Ok(lane.clone());
+        }
+        let lane = Lane::new(kind, &self.options)
+            .map_err(|error| SandboxError::Engine(format!("the engine for functions: {error:#}")))?;
+        self.clock.add(&lane.engine);
+        lanes.insert(kind, lane.clone());
+        Ok(lane)
+    }
+
+    fn modules(&self) -> Vec<Arc<Inner>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.retain(|module| module.strong_count() > 0);
+        modules.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Lets the module of `lane` with the most waiting instances give one up. Whether there was one.
+    pub(super) fn give_up_one(&self, lane: &Arc<Lane>) -> bool {
+        let modules = self.modules();
+        let richest =
+            modules.iter().filter(|module| Arc::ptr_eq(&module.lane, lane)).max_by_key(|module| module.warm.len());
+        richest.is_some_and(|module| module.warm.give_up_one())
+    }
+}
+
+impl FunctionHost {
+    /// Sets up the engine for functions and its threads.
+    ///
+    /// # Errors
+    /// [`SandboxError::Engine`] if address space or threads cannot be had.
+    pub fn new(
+        engines: &Engines,
+        options: &FunctionHostOptions,
+        services: FunctionServices,
+    ) -> Result<Self, SandboxError> {
+        let host = Arc::new(Host {
+            engines: engines.clone(),
+            options: options.clone(),
+            services,
+            lanes: Mutex::default(),
+            modules: Mutex::default(),
+            workers: Workers::start(options)?,
+            clock: Clock::start()?,
+            running: Arc::new(Semaphore::new(options.running.max(1) as usize)),
+        });
+        host.lane(LaneKind::default())?;
+        let shared = Arc::downgrade(&host);
+        // Ends with its executor, or with the host.
+        host.workers.background().spawn(async move {
+            loop {
+                tokio::time::sleep(HOUSEKEEPING).await;
+                let Some(host) = shared.upgrade() else { return };
+                for module in host.modules() {
+                    module.cool();
+                }
+            }
+        });
+        Ok(Self(host))
+    }
+
+    /// Compiles (or takes from the cache) and links a component. Blocks: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Artifact`] if it is no component that answers HTTP, or asks for an import that this node has
+    /// not; the reason names the import.
+    pub fn load(
+        &self,
+        artifact: &Verified<Artifact>,
+        tenant: &TenantId,
+        grants: FunctionGrants,
+    ) -> Result<FunctionModule, SandboxError> {
+        let host = &self.0;
+        let kind = LaneKind { concurrent: exports_p3(&artifact.bytes), fuel: grants.limits.fuel.is_some() };
+        let lane = host.lane(kind)?;
+        let component = host.engines.cache().load(&lane.engine, artifact)?;
+        let linked = Linked::new(&lane, &component)
+            .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
+        let module = artifact.name.clone();
+        let id = FunctionId { tenant: tenant.clone(), module, version: artifact.version.clone() };
+        let origin = Origin::new(id, grants, host.services.clone());
+        let inner = Inner::new(origin, host.clone(), lane, linked);
+        host.modules.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&inner));
+        Ok(FunctionModule(inner))
+    }
+}
+
+/// Whether a component exports WASI 0.3's handler, which needs another engine. Names of exports stand in the binary as
+/// they are; one that only looks so fails when it is linked, with a message that says what is missing.
+fn exports_p3(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"wasi:http/handler@0.3.";
+    bytes.windows(NAME.len()).any(|window| window == NAME)
+}
