@@ -15,7 +15,6 @@ use super::state::FunctionState;
 
 /// Bindings of `wit/functions`.
 mod bindings {
-    #![expect(clippy::all, reason = "generated")]
     wasmtime::component::bindgen!({
         path: "../../wit/functions",
         world: "obsidian:functions/imports",
