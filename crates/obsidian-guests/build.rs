@@ -20,9 +20,15 @@ const SHIPPED: [Guest; 3] = [
     Guest::new("router", "router", "guest-router"),
     Guest::new("drafter", "drafter", "guest-drafter"),
 ];
-const HOSTILE: [Guest; 2] = [
+/// Guests that misbehave on request, and functions such as users deploy.
+const FOR_TESTS: [Guest; 7] = [
     Guest::new("hostile_shield", "hostile/shield", "guest-hostile-shield"),
     Guest::new("hostile_drafter", "hostile/drafter", "guest-hostile-drafter"),
+    Guest::new("hostile_function", "hostile/function", "guest-hostile-function"),
+    Guest::new("functions_hello", "functions/hello", "guest-function-hello"),
+    Guest::new("functions_hello_std", "functions/hello-std", "guest-function-hello-std"),
+    Guest::new("functions_hello_p3", "functions/hello-p3", "guest-function-hello-p3"),
+    Guest::new("functions_conformance", "functions/conformance", "guest-function-conformance"),
 ];
 /// Crates of this repository that guests are made of.
 const SHARED_CRATES: [&str; 4] = ["obsidian-types", "obsidian-model", "obsidian-shield", "obsidian-router"];
@@ -74,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let mut guests: Vec<Guest> = SHIPPED.into();
     if std::env::var_os("CARGO_FEATURE_TEST_GUESTS").is_some() {
-        guests.extend(HOSTILE);
+        guests.extend(FOR_TESTS);
     }
     watch(&root, &guests)?;
     require_target()?;

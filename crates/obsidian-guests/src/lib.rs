@@ -61,6 +61,51 @@ pub fn hostile_drafter() -> Result<Verified<Artifact>, VerifyError> {
     HOSTILE_DRAFTER.verify()
 }
 
+/// A function that misbehaves as its path says; see `guests/hostile/function`.
+///
+/// # Errors
+/// [`VerifyError`] if the binary was changed after it was built.
+#[cfg(feature = "test-guests")]
+pub fn hostile_function() -> Result<Verified<Artifact>, VerifyError> {
+    HOSTILE_FUNCTION.verify()
+}
+
+/// The smallest honest function: `hello` for every request.
+///
+/// # Errors
+/// [`VerifyError`] if the binary was changed after it was built.
+#[cfg(feature = "test-guests")]
+pub fn functions_hello() -> Result<Verified<Artifact>, VerifyError> {
+    FUNCTIONS_HELLO.verify()
+}
+
+/// A hello as people write it, with std and the `wstd` crate.
+///
+/// # Errors
+/// [`VerifyError`] if the binary was changed after it was built.
+#[cfg(feature = "test-guests")]
+pub fn functions_hello_std() -> Result<Verified<Artifact>, VerifyError> {
+    FUNCTIONS_HELLO_STD.verify()
+}
+
+/// The hello of WASI 0.3.
+///
+/// # Errors
+/// [`VerifyError`] if the binary was changed after it was built.
+#[cfg(feature = "test-guests")]
+pub fn functions_hello_p3() -> Result<Verified<Artifact>, VerifyError> {
+    FUNCTIONS_HELLO_P3.verify()
+}
+
+/// A function that uses every host interface, chosen by its path; see `guests/functions/conformance`.
+///
+/// # Errors
+/// [`VerifyError`] if the binary was changed after it was built.
+#[cfg(feature = "test-guests")]
+pub fn functions_conformance() -> Result<Verified<Artifact>, VerifyError> {
+    FUNCTIONS_CONFORMANCE.verify()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -45,22 +45,25 @@ fn forgotten_modules(sources: &[Source]) -> Vec<String> {
     problems
 }
 
-/// Every folder of `guests/` is embedded by `obsidian-guests`, and some test or crate names it.
+/// Every crate below `guests/` is embedded by `obsidian-guests`, and some test or crate names it.
 fn forgotten_guests(sources: &[Source]) -> Vec<String> {
     let mut problems = Vec::new();
-    let manifests = sources.iter().filter(|source| {
-        source.path.starts_with("guests")
-            && source.path.ends_with("Cargo.toml")
-            && source.path.components().count() == 3
-    });
-    for manifest in manifests {
-        let folder = manifest.path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        let embeds =
-            |source: &Source| source.path.starts_with("crates/obsidian-guests") && source.text.contains(&*folder);
+    for manifest in sources.iter().filter(|source| source.path.ends_with("Cargo.toml")) {
+        let Some(folder) = manifest.path.parent().and_then(|folder| folder.strip_prefix("guests").ok()) else {
+            continue;
+        };
+        let folder = folder.to_string_lossy();
+        // The workspace itself.
+        if folder.is_empty() {
+            continue;
+        }
+        let embeds = |source: &Source| {
+            source.path.starts_with("crates/obsidian-guests") && source.text.contains(&format!("\"{folder}\""))
+        };
         if !sources.iter().any(embeds) {
             problems.push(format!("guests/{folder}: nothing in crates/obsidian-guests embeds this guest"));
         }
-        let call = format!("obsidian_guests::{}", folder.replace('-', "_"));
+        let call = format!("obsidian_guests::{}", folder.replace(['-', '/'], "_"));
         if !sources.iter().any(|source| source.text.contains(&call)) {
             problems.push(format!("guests/{folder}: no crate and no test uses `{call}`"));
         }
