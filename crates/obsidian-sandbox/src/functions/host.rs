@@ -1,10 +1,10 @@
 //! What all functions of a node share: engines, threads, the clock, and the room for instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use obsidian_registry::{Artifact, Verified};
+use obsidian_registry::{Artifact, Digest, Verified};
 use obsidian_types::{FunctionGrants, TenantId};
 use tokio::sync::Semaphore;
 
@@ -44,6 +44,8 @@ pub(super) struct Host {
     services: FunctionServices,
     lanes: Mutex<BTreeMap<LaneKind, Arc<Lane>>>,
     modules: Mutex<Vec<Weak<Inner>>>,
+    /// Components that are loaded, so that tenants of the same one share its code.
+    linked: Mutex<HashMap<(LaneKind, Digest), Weak<Linked>>>,
     pub(super) workers: Workers,
     pub(super) clock: Clock,
     pub(super) running: Arc<Semaphore>,
@@ -60,6 +62,26 @@ impl Host {
         self.clock.add(&lane.engine);
         lanes.insert(kind, lane.clone());
         Ok(lane)
+    }
+
+    /// The component, linked: as another tenant uses it already, else loaded.
+    fn linked(&self, lane: &Lane, artifact: &Verified<Artifact>) -> Result<Arc<Linked>, SandboxError> {
+        let key = (lane.kind, artifact.digest());
+        let known = |linked: &HashMap<_, Weak<Linked>>| linked.get(&key).and_then(Weak::upgrade);
+        if let Some(linked) = known(&self.linked.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(linked);
+        }
+        // Not under the lock: compiling takes seconds. Two who load the same at once waste one of the two.
+        let component = self.engines.cache().load(&lane.engine, artifact)?;
+        let linked = Linked::new(lane, &component).map_err(|error| SandboxError::Artifact {
+            name: artifact.name.clone(),
+            reason: format!("{error:#}"),
+        })?;
+        let linked = Arc::new(linked);
+        let mut all = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, linked| linked.strong_count() > 0);
+        all.insert(key, Arc::downgrade(&linked));
+        Ok(linked)
     }
 
     fn modules(&self) -> Vec<Arc<Inner>> {
@@ -93,6 +115,7 @@ impl FunctionHost {
             services,
             lanes: Mutex::default(),
             modules: Mutex::default(),
+            linked: Mutex::default(),
             workers: Workers::start(options)?,
             clock: Clock::start()?,
             running: Arc::new(Semaphore::new(options.running.max(1) as usize)),
@@ -126,9 +149,7 @@ impl FunctionHost {
         let host = &self.0;
         let kind = LaneKind { concurrent: exports_p3(&artifact.bytes), fuel: grants.limits.fuel.is_some() };
         let lane = host.lane(kind)?;
-        let component = host.engines.cache().load(&lane.engine, artifact)?;
-        let linked = Linked::new(&lane, &component)
-            .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
+        let linked = host.linked(&lane, artifact)?;
         let module = artifact.name.clone();
         let id = FunctionId { tenant: tenant.clone(), module, version: artifact.version.clone() };
         let origin = Origin::new(id, grants, host.services.clone());

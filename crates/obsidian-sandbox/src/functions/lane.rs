@@ -36,8 +36,6 @@ const KEPT_STACK_BYTES: usize = 32 << 10;
 const WARM_SLOTS: u32 = 256;
 /// Address space of one linear memory; the whole of what 32-bit code can name, so that no access needs a check.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
-/// Largest heap of garbage-collected objects, bytes.
-const GC_HEAP_BYTES: usize = 64 << 20;
 /// Instances on an engine that few modules need.
 const SPECIAL_INSTANCES: u32 = 1_024;
 
@@ -98,7 +96,9 @@ fn config(kind: LaneKind, options: &FunctionHostOptions) -> Config {
         .memory_reservation(MEMORY_RESERVATION_BYTES)
         .memory_may_move(false)
         .memory_init_cow(true)
-        .gc_heap_reservation(GC_HEAP_BYTES as u64)
+        // Heaps of garbage-collected objects lie in the same kind of slot.
+        .gc_heap_reservation(MEMORY_RESERVATION_BYTES)
+        .gc_heap_may_move(false)
         .collector(Collector::DeferredReferenceCounting)
         // A trap's kind says enough; a backtrace would be taken for every failed request.
         .wasm_backtrace_max_frames(None)

@@ -32,7 +32,7 @@ pub(super) struct Inner {
     pub(super) origin: Arc<Origin>,
     pub(super) host: Arc<Host>,
     pub(super) lane: Arc<Lane>,
-    pub(super) linked: Linked,
+    pub(super) linked: Arc<Linked>,
     pub(super) warm: WarmPool,
     pub(super) counters: Arc<Counters>,
     places: Arc<Semaphore>,
@@ -62,7 +62,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Inner {
-    pub(super) fn new(origin: Arc<Origin>, host: Arc<Host>, lane: Arc<Lane>, linked: Linked) -> Arc<Self> {
+    pub(super) fn new(origin: Arc<Origin>, host: Arc<Host>, lane: Arc<Lane>, linked: Arc<Linked>) -> Arc<Self> {
         let places = Semaphore::new(origin.grants.limits.concurrency.max(1) as usize);
         let counters = Arc::new(Counters::new(&origin.id));
         Arc::new(Self { origin, host, lane, linked, warm: WarmPool::default(), counters, places: Arc::new(places) })
@@ -221,6 +221,34 @@ impl FunctionModule {
             let _ = reply.send(made);
         };
         let _running = self.0.host.workers.run(Box::pin(job), &meter, false);
+        result.await.unwrap_or(Err(FunctionError::Stopping))
+    }
+
+    /// Makes `count` instances one after the other, throws them away, and returns how long each took to make. For
+    /// people who want to know what a start costs on their machine.
+    ///
+    /// # Errors
+    /// [`FunctionError`] if an instance cannot be made.
+    pub async fn time_starts(&self, count: usize) -> Result<Vec<Duration>, FunctionError> {
+        let (reply, result) = tokio::sync::oneshot::channel();
+        let inner = self.0.clone();
+        let job = async move {
+            let _ticking = inner.host.clock.ticking();
+            let mut times = Vec::with_capacity(count);
+            let mut failure = None;
+            while times.len() < count && failure.is_none() {
+                let began = std::time::Instant::now();
+                match inner.make(&Meter::new()).await {
+                    Ok(instance) => {
+                        times.push(began.elapsed());
+                        drop(instance);
+                    }
+                    Err(error) => failure = Some(error),
+                }
+            }
+            let _ = reply.send(failure.map_or(Ok(times), Err));
+        };
+        let _running = self.0.host.workers.run(Box::pin(job), &Meter::new(), true);
         result.await.unwrap_or(Err(FunctionError::Stopping))
     }
 
