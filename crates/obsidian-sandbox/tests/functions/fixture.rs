@@ -76,7 +76,7 @@ impl Node {
 }
 
 pub(crate) fn tenant_id(tenant: &str) -> TenantId {
-    tenant.parse().expect("a tenant's name")
+    TenantId::new(tenant)
 }
 
 /// Room for a few dozen instances on two threads.

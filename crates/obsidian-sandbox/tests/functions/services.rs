@@ -101,7 +101,7 @@ impl Lines {
     /// The lines of one tenant so far.
     pub(crate) fn of(&self, tenant: &str) -> Vec<LogLine> {
         let lines = self.0.lock().expect("no test panics while it holds the lines");
-        lines.iter().filter(|line| line.function.tenant.to_string() == tenant).cloned().collect()
+        lines.iter().filter(|line| line.function.tenant.as_str() == tenant).cloned().collect()
     }
 }
 
