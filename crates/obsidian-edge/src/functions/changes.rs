@@ -93,6 +93,7 @@ impl Functions {
     /// # Errors
     /// [`ChangeError`]; then everything is as it was.
     pub async fn deploy(&self, wanted: Deploy) -> Result<Changed, ChangeError> {
+        self.0.refuse_when_closed()?;
         let name = wanted.name()?;
         let key = Key { tenant: wanted.tenant.clone(), name };
         let _lane = self.0.lane(&key).lock().await;
@@ -124,6 +125,7 @@ impl Functions {
     /// # Errors
     /// [`ChangeError`]: there is none, or it is not trusted any more.
     pub async fn roll_back(&self, tenant: &TenantId, name: &str) -> Result<Changed, ChangeError> {
+        self.0.refuse_when_closed()?;
         let key = Key { tenant: tenant.clone(), name: name.to_owned() };
         let _lane = self.0.lane(&key).lock().await;
         let before = self.0.table.load().get(&key).cloned().ok_or_else(|| not_deployed(&key))?;
@@ -178,6 +180,7 @@ impl Functions {
     /// # Errors
     /// [`ChangeError`]; then everything is as it was.
     pub async fn start_shadow(&self, tenant: &TenantId, name: &str, wanted: ShadowStart) -> Result<(), ChangeError> {
+        self.0.refuse_when_closed()?;
         if !(1..=100).contains(&wanted.percent) {
             return Err(ChangeError::Invalid(format!("a share of {} % is outside 1 to 100", wanted.percent)));
         }
@@ -281,6 +284,11 @@ impl Deployed {
 }
 
 impl Inner {
+    /// Nobody would drain what is loaded now.
+    fn refuse_when_closed(&self) -> Result<(), ChangeError> {
+        if self.tasks.is_closed() { Err(ChangeError::Unfinished("the node is shutting down".to_owned())) } else { Ok(()) }
+    }
+
     fn lane(&self, key: &Key) -> &tokio::sync::Mutex<()> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
@@ -411,7 +419,11 @@ impl Inner {
             Ok(())
         })
         .await?;
-        self.retire(before.shadow.iter().map(|shadow| shadow.version.clone()).collect());
+        if let Some(ended) = &before.shadow {
+            let id = ended.version.module.id();
+            self.logs.forget(&id.tenant, &id.module);
+            self.retire(vec![ended.version.clone()]);
+        }
         Ok(())
     }
 

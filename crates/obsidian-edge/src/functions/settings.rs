@@ -16,6 +16,9 @@ use super::deployment::is_host;
 use super::error::FunctionsError;
 use super::policy::NodePolicy;
 
+/// Longest path of a Unix socket, bytes.
+const MAX_SOCKET_PATH: usize = 107;
+
 /// Settings of functions.
 #[derive(Clone)]
 pub struct FunctionSettings {
@@ -114,6 +117,11 @@ impl FunctionSettings {
         }
         if let Some(host) = self.hosts.keys().find(|host| !is_host(host)) {
             return wrong("hosts", format!("`{host}` is no host name: write it in lower case, without a port"));
+        }
+        let length = self.admin_socket.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let reason = format!("{length} bytes are too long for a socket's path, {MAX_SOCKET_PATH} fit: name a shorter one");
+            return wrong("admin_socket", reason);
         }
         if let Some(tcp) = &self.admin_tcp
             && !tcp.listen.ip().is_loopback()

@@ -97,7 +97,7 @@ async fn echo(request: Request) -> Response<Body> {
     let host = host.or_else(|| Some(head.headers.get("host")?.to_str().ok()?.to_owned())).unwrap_or_default();
     response.headers_mut().insert("x-host", HeaderValue::from_str(&host).unwrap());
     response.headers_mut().insert("x-path", HeaderValue::from_str(head.uri.path()).unwrap());
-    response.headers_mut().insert("x-hop-seen", HeaderValue::from(u8::from(head.headers.contains_key("x-hop"))));
+    response.headers_mut().insert("x-hop-seen", HeaderValue::from(u16::from(head.headers.contains_key("x-hop"))));
     response
 }
 

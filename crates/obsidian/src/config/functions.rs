@@ -158,6 +158,11 @@ impl FunctionsSection {
         toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
     }
 
+    /// Where the administration listens, beside its socket.
+    pub(crate) fn admin_listen(&self) -> Option<SocketAddr> {
+        self.admin_listen
+    }
+
     /// As the POP takes it; `data` is its data directory.
     pub(crate) fn settings(&self, data: &Path) -> Result<FunctionSettings, String> {
         let mut settings = FunctionSettings::new(data);

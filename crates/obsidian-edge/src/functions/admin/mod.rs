@@ -62,7 +62,7 @@ impl Administration {
         let settings = functions.settings();
         let socket = settings.admin_socket.clone();
         let wrong = |place: String, reason: String| StartError::Admin { place, reason };
-        let unix = bind_socket(&socket).map_err(|error| wrong(socket.display().to_string(), explained(&error)))?;
+        let unix = bind_socket(&socket).map_err(|error| wrong(socket.display().to_string(), error.to_string()))?;
         let tcp = match &settings.admin_tcp {
             None => None,
             Some(wanted) => {
@@ -116,13 +116,6 @@ fn bind_socket(path: &std::path::Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-fn explained(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::InvalidInput {
-        return format!("{error}: a socket's path has at most 107 bytes; choose a shorter one with admin_socket");
-    }
-    error.to_string()
 }
 
 async fn accept(listener: Option<&TcpListener>) -> io::Result<tokio::net::TcpStream> {

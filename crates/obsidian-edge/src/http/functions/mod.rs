@@ -17,9 +17,9 @@ use axum::response::Response;
 use axum::routing::any;
 use http::header::{AUTHORIZATION, HOST};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
-use obsidian_sandbox::functions::{BodyError, FunctionBody};
+use obsidian_sandbox::functions::{BodyError, FunctionBody, InstanceStart};
 use obsidian_types::TenantId;
 
 use self::body::Served;
@@ -32,6 +32,8 @@ use crate::pop::Pop;
 const PREFIX: &str = "/fn/";
 const X_MODULE: HeaderName = HeaderName::from_static("x-obsidian-module");
 const X_VERSION: HeaderName = HeaderName::from_static("x-obsidian-module-version");
+/// `warm` if the instance waited for the request, `cold` if it was made for it.
+const X_START: HeaderName = HeaderName::from_static("x-obsidian-instance");
 
 /// The routes of functions by name. Pages' preflights are for the function itself to answer.
 pub(super) fn routes() -> Router<Arc<Pop>> {
@@ -162,11 +164,16 @@ async fn serve(
             return mark(pop, super::error(pop, &api), &version);
         }
     };
-    head::for_client(response.headers_mut());
-    numbers.answered(response.status(), began.elapsed());
     if let Some(copying) = &mut copying {
         copying.answered(&response);
     }
+    head::for_client(response.headers_mut());
+    let start = match response.extensions_mut().remove::<InstanceStart>() {
+        Some(InstanceStart::Warm) => "warm",
+        Some(InstanceStart::Cold) | None => "cold",
+    };
+    response.headers_mut().insert(X_START, HeaderValue::from_static(start));
+    numbers.answered(response.status(), began.elapsed());
     let response = response.map(|body| Body::new(Served::new(body, numbers, slot, copying)));
     mark(pop, response, &version)
 }
@@ -182,10 +189,9 @@ fn admit(
         return Err(Fault::ShuttingDown.to_api());
     }
     head::refuse_upgrade(request)?;
-    let version = deployed.current.as_ref().map_err(|reason| {
-        let message = format!("The function '{}' could not be loaded: {reason}.", deployed.key.name);
-        ApiError::unavailable("function_failed", message)
-    })?;
+    // Why is the operator's business: `obsidian fn list` says it.
+    let failed = |_| ApiError::unavailable("function_failed", "This function could not be loaded on this node.");
+    let version = deployed.current.as_ref().map_err(failed)?;
     let slot = functions.enter(&deployed.key.tenant).ok_or_else(|| {
         ApiError::too_many_requests("This tenant's functions have as many requests as they may: try again shortly.")
     })?;

@@ -28,6 +28,7 @@ async fn a_function_sees_its_own_paths_and_our_word_about_the_client() {
     let seen = Call::send(address, head, b"").await.answer().await;
     assert_eq!((seen.status, seen.headers["x-obsidian-module"].as_str()), (200, "shop"));
     assert_eq!((seen.headers["x-obsidian-module-version"].as_str(), seen.headers["x-request-id"].as_str()), ("1.0.0", "mine-7"));
+    assert!(["warm", "cold"].contains(&seen.headers["x-obsidian-instance"].as_str()));
     let seen = text(&seen);
     for line in [
         "path Some(\"/headers?a=1\")",
@@ -156,5 +157,6 @@ async fn a_tenant_has_its_share_and_a_stopping_pop_says_so() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     pop.shutdown().await;
-    assert!(functions.deploy(wanted("default", site.sign(&hello(), "shop", "2.0.0", ""))).await.is_err());
+    let late = functions.deploy(wanted("default", site.sign(&conformance(), "shop", "2.0.0", ""))).await.unwrap_err();
+    assert_eq!(late.kind(), (503, "unfinished"));
 }
