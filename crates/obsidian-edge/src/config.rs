@@ -15,6 +15,7 @@ use obsidian_wire::core::CoreLink;
 use thiserror::Error;
 
 use crate::certificate::{CertificateError, TlsFiles};
+use crate::functions::Functions;
 use crate::http::{Cors, CorsError};
 use crate::keys::{KeyFileError, KeyTable};
 use crate::limits::{IngressLimits, LimitError};
@@ -157,6 +158,8 @@ pub struct EdgeParts {
     pub hub: Option<HubLink>,
     /// Upstreams of the core route; without them there is none.
     pub core: Option<CoreLink>,
+    /// Functions of tenants; without them `/fn/` is empty.
+    pub functions: Option<Functions>,
     /// What `/metrics` shows. The binary installs the recorder, with [`crate::metric_buckets`].
     pub metrics: PrometheusHandle,
 }
@@ -206,6 +209,14 @@ pub enum StartError {
     /// A limit outside its bounds.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The administration cannot listen.
+    #[error("functions: the administration cannot listen on {place}: {reason}")]
+    Admin {
+        /// Where.
+        place: String,
+        /// Why.
+        reason: String,
+    },
     /// The listener cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate::ClientTls;
+use crate::functions::admin::Administration;
 use crate::config::{EdgeConfig, EdgeParts, ReloadError, ReloadSettings, StartError};
 use crate::http::server::Door;
 use crate::http::{routes, server};
@@ -36,11 +37,18 @@ impl Edge {
         let local_addr = listener.local_addr().map_err(wrong)?;
         let (grace, notice) = (config.shutdown_grace, config.drain_notice);
         let keys_file = config.api_keys_file.clone();
+        let administration = match &parts.functions {
+            Some(functions) => Some(Administration::bind(functions).await?),
+            None => None,
+        };
         let pop = Arc::new(Pop::new(config, parts, tls.clone()));
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         let door = Door { pop: pop.clone(), routes: routes(pop.clone()), tls: tls.clone(), stop: stop.clone(), grace };
         server.spawn(server::serve(listener, door));
+        if let Some(administration) = administration {
+            server.spawn(administration.serve(stop.clone()));
+        }
         server.spawn(watch::files(Watched { pop: pop.clone(), tls: tls.clone(), keys_file }, stop.clone()));
         tracing::info!(pop = pop.config.pop_name, address = %local_addr, tls = tls.is_some(), "POP listens");
         Ok(EdgeHandle { pop, local_addr, stop, server, notice, grace })
@@ -99,6 +107,9 @@ impl EdgeHandle {
         tokio::time::sleep(self.notice).await;
         self.stop.cancel();
         while self.server.join_next().await.is_some() {}
+        if let Some(functions) = &self.pop.parts.functions {
+            functions.close(self.grace).await;
+        }
         // Every connection is gone, and a pipeline ends with its connection: this wait is short.
         self.pop.tasks.close();
         if tokio::time::timeout(self.grace, self.pop.tasks.wait()).await.is_err() {

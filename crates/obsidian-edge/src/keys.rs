@@ -301,7 +301,7 @@ impl KeyTable {
     }
 }
 
-fn tenant_name(name: &str) -> Result<TenantId, String> {
+pub(crate) fn tenant_name(name: &str) -> Result<TenantId, String> {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.@:".contains(character);
     if name.is_empty() || name.len() > MAX_TENANT_CHARACTERS || !name.chars().all(is_plain) {
         // A line whose words are swapped has its key in this place.

@@ -15,6 +15,7 @@ mod certificate;
 mod config;
 mod edge;
 mod fault;
+pub mod functions;
 mod http;
 mod keys;
 mod limits;

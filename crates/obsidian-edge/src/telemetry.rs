@@ -2,6 +2,8 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 
+use crate::functions::metrics as functions;
+
 const TTFT: &str = "obsidian_time_to_first_token_seconds";
 const WAIT: &str = "obsidian_admission_wait_seconds";
 const STAGE: &str = "obsidian_stage_seconds";
@@ -22,11 +24,13 @@ const OTEL_TTFT_BUCKETS: &[f64] =
     &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const TOKEN_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0];
 const TTFT_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const INSTANTIATION_BUCKETS: &[f64] = &[5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1, 1.0];
+const MEMORY_BUCKETS: &[f64] = &[65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0];
 const STAGE_BUCKETS: &[f64] = &[1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Histograms of the POP and their buckets, for the recorder that the binary installs
 /// (`PrometheusBuilder::set_buckets_for_metric` with `Matcher::Full`).
-pub fn metric_buckets() -> [(&'static str, &'static [f64]); 7] {
+pub fn metric_buckets() -> [(&'static str, &'static [f64]); 12] {
     [
         (TTFT, TTFT_BUCKETS),
         (STAGE, STAGE_BUCKETS),
@@ -35,6 +39,11 @@ pub fn metric_buckets() -> [(&'static str, &'static [f64]); 7] {
         (SERVER_DURATION, DURATION_BUCKETS),
         (CLIENT_DURATION, DURATION_BUCKETS),
         (TOKEN_USAGE, TOKEN_BUCKETS),
+        (functions::FIRST_BYTE, STAGE_BUCKETS),
+        (functions::CALL, STAGE_BUCKETS),
+        (functions::CPU, STAGE_BUCKETS),
+        (functions::INSTANTIATION, INSTANTIATION_BUCKETS),
+        (functions::MEMORY, MEMORY_BUCKETS),
     ]
 }
 
@@ -68,6 +77,7 @@ pub(crate) fn describe() {
     describe_counter!("obsidian_connections_refused_total", "Client connections refused, by reason.");
     describe_counter!("obsidian_tls_handshakes_total", "TLS handshakes with clients, by version.");
     describe_counter!("obsidian_stalled_total", "Answers given up because their client left them unread.");
+    functions::describe();
     gauge!("obsidian_admission_queue").set(0.0);
     gauge!("obsidian_body_bytes").set(0.0);
     gauge!("obsidian_connections").set(0.0);

@@ -210,3 +210,51 @@ pub const MAX_STORE_KEY_BYTES: usize = 1 << 10;
 pub const MAX_STORE_VALUE_BYTES: usize = 4 << 20;
 /// Keys that one listing of a store returns.
 pub const MAX_STORE_PAGE: usize = 1_000;
+/// Connections that functions of one node hold open outwards; the next waits until one ends.
+pub const MAX_OUTBOUND_CONNECTIONS: usize = 512;
+/// Connections outwards that wait for a request.
+pub const MAX_OUTBOUND_IDLE: usize = 128;
+/// Connections of one tenant to one host that wait for a request.
+pub const MAX_OUTBOUND_IDLE_PER_HOST: usize = 8;
+/// Addresses of one host that are tried.
+pub const MAX_OUTBOUND_ADDRESSES: usize = 16;
+/// Longest head of an answer from outside, bytes.
+pub const MAX_OUTBOUND_HEADER_BYTES: usize = 64 << 10;
+/// Functions deployed on one node, over all tenants.
+pub const MAX_DEPLOYMENTS: usize = 16_384;
+/// Largest component that is deployed, bytes.
+pub const MAX_COMPONENT_BYTES: usize = 128 << 20;
+/// Parts of one composed function, its root among them.
+pub const MAX_FUNCTION_PARTS: usize = 16;
+/// Host names that lead to functions of one node.
+pub const MAX_FUNCTION_HOSTS: usize = 1_024;
+/// Requests to functions of one tenant that run and wait at once, unless told otherwise; the next gets 429.
+pub const DEFAULT_TENANT_FUNCTIONS: u32 = 256;
+/// Bytes of keys and values in all key-value stores of one tenant unless told otherwise.
+pub const DEFAULT_TENANT_STORE_BYTES: u64 = 64 << 20;
+/// Writes to key-value stores that wait for the disk; the next waits for a place.
+pub const MAX_STORE_QUEUE: usize = 1_024;
+/// Writes to key-value stores that reach the disk together.
+pub const MAX_STORE_BATCH: usize = 256;
+/// Log lines kept of one function; the oldest are forgotten.
+pub const MAX_KEPT_LOG_LINES: usize = 1_000;
+/// Log lines kept of all functions of one node, bytes.
+pub const MAX_KEPT_LOG_BYTES: usize = 64 << 20;
+/// Log lines that one function may write each second, after a burst of ten times as many; the rest are counted.
+pub const MAX_LOG_LINES_PER_SECOND: u32 = 200;
+/// Log lines that a slow reader may fall behind before some are left out.
+pub const MAX_LOG_BACKLOG: usize = 1_024;
+/// Longest request body that is copied to a candidate version, bytes; longer ones are not.
+pub const MAX_SHADOW_BODY_BYTES: usize = 256 << 10;
+/// Copied requests that run at once; more are skipped and counted.
+pub const MAX_SHADOW_RUNNING: usize = 16;
+/// Differences between two versions that are described; the oldest are forgotten.
+pub const MAX_SHADOW_SAMPLES: usize = 32;
+/// Connections to a node's administration.
+pub const MAX_ADMIN_CONNECTIONS: usize = 32;
+/// Longest JSON body of an administration request, bytes.
+pub const MAX_ADMIN_BODY_BYTES: usize = 2 << 20;
+/// Most bytes of a file whose content becomes a function's environment value.
+pub const MAX_ENVIRONMENT_FILE_BYTES: u64 = 64 << 10;
+/// How long functions may finish what they began when their version is replaced, milliseconds.
+pub const FUNCTION_DRAIN_MS: u64 = 30_000;

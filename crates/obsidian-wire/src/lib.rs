@@ -1,7 +1,8 @@
 //! The verify link between a POP and its hub: protobuf over gRPC and mutual TLS 1.3.
 //!
 //! Token ids travel, nothing else: no text, no logits, no probabilities, no JSON. Every client that talks
-//! outwards lives here and takes [`Masked`](obsidian_shield::Masked) input only. Start at
+//! outwards lives here and takes [`Masked`](obsidian_shield::Masked) input only, but one: what a tenant's own
+//! function sends ([`outbound`]) is that tenant's request, not a prompt that passes through. Start at
 //! [`client::HubLink`] (the POP's side) and [`server::serve`] (the hub's side); the messages are in
 //! `proto/obsidian/verify/v1/verify.proto`.
 //!
@@ -64,6 +65,7 @@ pub mod client;
 pub mod core;
 pub mod error;
 pub mod models;
+pub mod outbound;
 pub mod prefix;
 pub mod proto;
 pub mod server;

@@ -1,4 +1,7 @@
-//! A client of a POP's HTTP API, for the command line tools. It sends what any client outside would send.
+//! Clients of a POP's HTTP API and of its administration, for the command line tools. They send what any client outside
+//! would send.
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -100,5 +103,83 @@ fn refusal(status: u16, body: &str) -> anyhow::Error {
         401 | 403 => Stop::Refused(message).into(),
         429 | 503 => Stop::Unavailable(message).into(),
         _ => anyhow::anyhow!(message),
+    }
+}
+
+/// A client of a POP's administration.
+pub(crate) struct Admin {
+    client: reqwest::Client,
+    base: String,
+    token: Option<String>,
+    /// How people call the other end.
+    place: String,
+}
+
+impl Admin {
+    /// Over the POP's Unix socket.
+    pub(crate) fn over_socket(path: &Path) -> Result<Self> {
+        let client = reqwest::Client::builder().unix_socket(path).build()?;
+        let place = path.display().to_string();
+        Ok(Self { client, base: "http://admin".to_owned(), token: None, place })
+    }
+
+    /// Over TCP, with the administration's token.
+    pub(crate) fn over_tcp(url: &str, token: String) -> Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
+        Ok(Self { client: new()?, place: base.clone(), base, token: Some(token) })
+    }
+
+    /// Sends a request; a refusal becomes an error with the exit code that fits.
+    pub(crate) async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<reqwest::Response> {
+        let mut request = self.client.request(method, format!("{}{path}", self.base)).body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let parsed: Value = serde_json::from_str(&text).unwrap_or_default();
+        let message = parsed["error"]["message"].as_str().unwrap_or(&text).to_owned();
+        Err(match status.as_u16() {
+            401 | 403 => Stop::Refused(message).into(),
+            503 => Stop::Unavailable(message).into(),
+            _ => anyhow::anyhow!(message),
+        })
+    }
+
+    /// The same for a JSON answer.
+    pub(crate) async fn json(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let text = self.send(method, path, body).await?.text().await?;
+        serde_json::from_str(&text).context("the POP's administration answered with something else than JSON")
+    }
+
+    /// Whether something is there.
+    pub(crate) async fn has(&self, path: &str) -> Result<bool> {
+        let mut request = self.client.head(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        Ok(request.send().await.map_err(|error| self.unreachable(&error))?.status().is_success())
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+        if error.is_connect() {
+            let message = format!(
+                "no POP's administration answers at {}: start one with `obsidian up`, or name its data directory with \
+                 --data-dir",
+                self.place
+            );
+            return Stop::Unavailable(message).into();
+        }
+        anyhow::anyhow!("the request to {} failed: {error}", self.place)
     }
 }

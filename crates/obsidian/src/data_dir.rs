@@ -5,6 +5,8 @@
 //! DATA/authority/     the development CA and the nodes' certificates, key files 0600
 //! DATA/aot/           compiled guests, only this node's user may write
 //! DATA/models/        shipped models, one file each, named by content
+//! DATA/functions/     deployed functions, their records and stores, the development key and whom it trusts
+//! DATA/admin.sock     the administration of a running POP
 //! DATA/models/names/  what models were added under which names; their bytes are in DATA/models/weights/
 //! ```
 
@@ -14,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use obsidian_registry::SigningKey;
 use obsidian_sandbox::Catalogue;
 
 /// An existing, private data directory.
@@ -37,6 +40,35 @@ impl DataDir {
         }
         let home = std::env::var_os("HOME").context("HOME is not set; name a directory with --data-dir")?;
         Ok(PathBuf::from(home).join(".local/share/obsidian"))
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The key that signs functions which are tried out on this very machine.
+    pub(crate) fn development_key(&self) -> PathBuf {
+        self.path.join("functions/development.key")
+    }
+
+    /// Makes that key and a policy that trusts it, where they are missing.
+    pub(crate) fn make_development_trust(&self) -> Result<()> {
+        create_private(&self.path.join("functions"))?;
+        let (key_path, policy) = (self.development_key(), self.path.join("functions/trust.toml"));
+        if !key_path.exists() {
+            write_private(&key_path, SigningKey::generate()?.to_pem()?.as_bytes())?;
+        }
+        if !policy.exists() {
+            let public = crate::key::read(&key_path)?.public();
+            let text = format!(
+                "# Whose functions this node runs. The key is {}.\nthreshold = 1\n\n[[key]]\nname = \"development\"\n\
+                 public = \"{public}\"\n",
+                key_path.display()
+            );
+            write_private(&policy, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Compiled guests.
@@ -129,6 +161,19 @@ mod tests {
         assert_eq!(key, data.tenant_key().unwrap());
         let mode = std::fs::metadata(folder.path().join("data/tenant.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_development_key_is_private_and_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        data.make_development_trust().unwrap();
+        let key = crate::key::read(&data.development_key()).unwrap();
+        let policy = std::fs::read_to_string(folder.path().join("functions/trust.toml")).unwrap();
+        assert!(policy.contains(&key.public().to_string()));
+        obsidian_registry::TrustPolicy::parse(&policy).unwrap();
+        data.make_development_trust().unwrap();
+        assert_eq!(crate::key::read(&data.development_key()).unwrap().public(), key.public());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
     let authority = data.authority();
     let ingress = file.ingress().map_err(anyhow::Error::msg)?;
     let core = file.core().map_err(anyhow::Error::msg)?;
+    let functions = file.functions.as_ref().map(|section| section.settings(data.path())).transpose();
+    let functions = functions.map_err(anyhow::Error::msg)?;
     let hub = file.hub.map(|hub| (hub.address, hub.authority_dir.unwrap_or(authority)));
     let settings = PopSettings {
         name: file.name,
@@ -38,6 +40,7 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
         ingress,
         hub,
         core,
+        functions,
         metrics: telemetry::install_metrics()?,
     };
     let pop = node::start_pop(settings).await?;

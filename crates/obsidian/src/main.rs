@@ -2,7 +2,7 @@
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
 //! `model` keeps models, `config` looks at configuration files, `doctor` at everything a node needs; `key` and
-//! `module` sign modules and judge signatures. Exit codes are in `exit.rs`.
+//! `module` sign modules and judge signatures; `fn` deploys them. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
@@ -19,6 +19,7 @@ mod data_dir;
 mod doctor;
 mod edge;
 mod exit;
+mod function;
 mod hub;
 mod key;
 mod logging;
@@ -58,6 +59,8 @@ enum Command {
     Config(config::command::ConfigArguments),
     Key(key::KeyArguments),
     Module(module::ModuleArguments),
+    #[command(name = "fn")]
+    Function(function::FunctionArguments),
     Doctor(doctor::DoctorArguments),
 }
 
@@ -88,6 +91,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Model(arguments) => runtime.block_on(model::run(arguments)),
         Command::Config(arguments) => config::command::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
+        Command::Function(arguments) => runtime.block_on(function::run(arguments)),
         Command::Module(arguments) => module::run(&arguments),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
+use obsidian_edge::functions::{FunctionSettings, Functions};
 use obsidian_edge::{
     Cors, Edge, EdgeConfig, EdgeHandle, EdgeParts, IngressLimits, KeyTable, ReloadSettings, RouterWeights, StartError,
     TenantSecret, TlsFiles, TrustedProxies,
@@ -39,6 +40,8 @@ pub(crate) struct PopSettings {
     pub(crate) hub: Option<(String, PathBuf)>,
     /// Upstreams of the core route.
     pub(crate) core: Option<(Vec<Upstream>, CoreOptions)>,
+    /// Functions of tenants; none runs if absent.
+    pub(crate) functions: Option<FunctionSettings>,
     pub(crate) metrics: PrometheusHandle,
 }
 
@@ -112,8 +115,9 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         Some((upstreams, options)) => Some(CoreLink::new(upstreams, options)?),
         None => None,
     };
-    let (data, draft_model) = (settings.data, settings.draft_model);
-    let guests = tokio::task::spawn_blocking(move || Guests::load(&data, draft_model.as_deref())).await??;
+    let (data, draft_model, functions) = (settings.data, settings.draft_model, settings.functions);
+    let loading = move || Guests::load(&data, draft_model.as_deref(), functions);
+    let guests = tokio::task::spawn_blocking(loading).await??;
     let parts = EdgeParts {
         pool: guests.pool,
         shield: Arc::new(guests.shield),
@@ -122,6 +126,7 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         drafter: guests.drafter,
         hub,
         core,
+        functions: guests.functions,
         metrics: settings.metrics,
     };
     Edge::start(edge, parts).await.map_err(refused)
@@ -235,17 +240,24 @@ pub(crate) fn router_weights(path: Option<&Path>) -> Result<RouterWeights> {
     RouterWeights::parse(&text).with_context(|| format!("{} holds no router weights", path.display()))
 }
 
-/// The three guests of a POP, ready to be called.
+/// Whose functions run is decided by the trust policy; without one of its own a node trusts its development key.
+fn open_functions(data: &DataDir, settings: FunctionSettings, engines: &Engines) -> Result<Functions> {
+    data.make_development_trust()?;
+    Ok(Functions::open(settings, engines)?)
+}
+
+/// The guests of a POP, ready to be called.
 struct Guests {
     pool: ComputePool,
     shield: ShieldSandbox,
     router: RouterSandbox,
     drafter: Drafter,
+    functions: Option<Functions>,
 }
 
 impl Guests {
     /// Compiles what is not compiled yet, all at once, then loads. Blocks for up to a few seconds.
-    fn load(data: &DataDir, draft_model: Option<&Path>) -> Result<Self> {
+    fn load(data: &DataDir, draft_model: Option<&Path>, functions: Option<FunctionSettings>) -> Result<Self> {
         let weights = locate::draft_weights(draft_model, data)?;
         let started = Instant::now();
         let engines = Engines::new(&EngineOptions::new(data.aot()))?;
@@ -268,6 +280,7 @@ impl Guests {
                     None => "the shipped draft model does not run".to_owned(),
                 },
             )?,
+            functions: functions.map(|settings| open_functions(data, settings, &engines)).transpose()?,
         };
         tracing::info!(
             compile_ms = compiled.as_millis() as u64,

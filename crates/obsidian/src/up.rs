@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use obsidian_edge::functions::{FunctionSettings, NodePolicy};
 use obsidian_types::Residency;
 use obsidian_wire::core::{CoreOptions, Upstream};
 
-use crate::config::{self, CorePeer, DEFAULT_LISTEN, LengthName, TelemetrySection};
+use crate::config::{self, CorePeer, DEFAULT_LISTEN, FunctionsSection, LengthName, TelemetrySection};
 use crate::data_dir::DataDir;
 use crate::node::{self, HubSettings, Ingress, PopSettings};
 use crate::telemetry;
@@ -35,6 +36,9 @@ pub(crate) struct UpArguments {
     /// Speak plain HTTP beyond loopback, because a proxy in front speaks TLS
     #[arg(long)]
     allow_plaintext: bool,
+    /// TOML file with the keys of `[functions]`; without it functions get every store and every public host they ask for
+    #[arg(long)]
+    functions_file: Option<PathBuf>,
     /// An OpenAI-compatible upstream for the core route, for example https://api.example.com/v1
     #[arg(long, requires = "core_model")]
     core_url: Option<String>,
@@ -77,6 +81,10 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     };
     let data = DataDir::open(&folder)?;
     let authority = data.authority();
+    let functions = match &arguments.functions_file {
+        Some(path) => FunctionsSection::read(path)?.settings(data.path()).map_err(anyhow::Error::msg)?,
+        None => FunctionSettings { policy: NodePolicy::development(), ..FunctionSettings::new(data.path()) },
+    };
     let metrics = telemetry::install_metrics()?;
     // No file here: the environment's OTEL_EXPORTER_OTLP_ENDPOINT decides.
     let telemetry = telemetry::start(&TelemetrySection::default(), "up", "local")?;
@@ -104,12 +112,14 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         },
         hub: Some((hub.local_addr().to_string(), authority)),
         core,
+        functions: Some(functions),
         metrics,
     })
     .await?;
     let url = format!("http://{}", pop.local_addr());
     println!("Obsidian is up on {url} (data in {}). Try:", folder.display());
     println!("  obsidian chat --url {url} \"What is Obsidian?\"");
+    println!("  obsidian fn deploy FILE.wasm --data-dir {}", folder.display());
     node::shutdown_requested(|| tracing::info!("SIGHUP: `obsidian up` has no configuration to read again")).await?;
     node::finish(async {
         pop.shutdown().await;

@@ -42,6 +42,11 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
     if let Some(certificate) = certificate {
         body["parts"]["certificate"] = certificate;
     }
+    if let Some(functions) = &pop.parts.functions {
+        let (ready, deployed) = functions.count();
+        let state = if ready == deployed { "ready" } else { "degraded" };
+        body["parts"]["functions"] = json!({ "state": state, "ready": ready, "deployed": deployed });
+    }
     super::json(&pop, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 

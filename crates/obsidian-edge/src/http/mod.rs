@@ -4,6 +4,7 @@ mod body;
 mod connections;
 mod cors;
 mod entry;
+mod functions;
 mod generate;
 mod health;
 mod host;
@@ -53,8 +54,12 @@ pub(crate) fn routes(pop: Arc<Pop>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(pop.clone(), host::guard))
-        // Outermost, so that a page may read refusals too.
+        // Outside of that, so that a page may read refusals too.
         .layer(axum::middleware::from_fn_with_state(pop.clone(), cors::layer))
+        // Functions speak to pages for themselves.
+        .merge(functions::routes().layer(axum::middleware::from_fn_with_state(pop.clone(), host::guard)))
+        // Outermost: a host name of a function has no paths of ours.
+        .layer(axum::middleware::from_fn_with_state(pop.clone(), functions::by_host))
         .with_state(pop)
 }
 

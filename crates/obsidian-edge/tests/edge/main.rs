@@ -11,6 +11,7 @@ mod core;
 mod endpoints;
 mod errors;
 mod faults;
+mod functions;
 mod http;
 mod http2;
 mod hub;

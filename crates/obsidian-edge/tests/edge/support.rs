@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use obsidian_edge::functions::Functions;
 use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, TenantSecret};
 use obsidian_guests as guests;
 use obsidian_registry::{Artifact, Verified};
@@ -13,7 +14,7 @@ use obsidian_wire::core::CoreLink;
 use serde_json::{Value, json};
 
 /// Compiled code shared by all tests and runs: compiling is tested elsewhere.
-fn engines() -> &'static Engines {
+pub(crate) fn engines() -> &'static Engines {
     static ENGINES: OnceLock<Engines> = OnceLock::new();
     ENGINES.get_or_init(|| {
         let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("aot");
@@ -56,6 +57,7 @@ pub(crate) struct Pop {
     drafter: Drafter,
     hub: Option<HubLink>,
     core: Option<CoreLink>,
+    functions: Option<Functions>,
 }
 
 impl Pop {
@@ -68,6 +70,7 @@ impl Pop {
             drafter: drafter(),
             hub: None,
             core: None,
+            functions: None,
         }
     }
 
@@ -81,6 +84,12 @@ impl Pop {
     pub(crate) fn hub(mut self, drafter: Drafter, link: HubLink) -> Self {
         self.drafter = drafter;
         self.hub = Some(link);
+        self
+    }
+
+    /// With functions.
+    pub(crate) fn functions(mut self, functions: Functions) -> Self {
+        self.functions = Some(functions);
         self
     }
 
@@ -109,6 +118,7 @@ impl Pop {
             drafter: self.drafter,
             hub: self.hub,
             core: self.core,
+            functions: self.functions,
             metrics: recorder(),
         }
     }

@@ -21,20 +21,36 @@ use super::state::FunctionState;
 /// The head of the answer, or why there is none.
 pub(super) type Answered = Result<http::Response<FunctionBody>, FunctionError>;
 
+/// How the instance that answers began: an extension of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceStart {
+    /// It waited for the request.
+    Warm,
+    /// It was made for the request.
+    Cold,
+}
+
 /// Where the answer goes; the first one counts.
 #[derive(Clone)]
-pub(super) struct Reply(Arc<Mutex<Option<oneshot::Sender<Answered>>>>);
+pub(super) struct Reply {
+    sender: Arc<Mutex<Option<oneshot::Sender<Answered>>>>,
+    warm: Arc<AtomicBool>,
+}
 
 impl Reply {
     pub(super) fn new() -> (Self, oneshot::Receiver<Answered>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+        (Self { sender: Arc::new(Mutex::new(Some(sender))), warm: Arc::default() }, receiver)
     }
 
     /// Whether it was the first.
-    fn send(&self, answered: Answered) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn send(&self, mut answered: Answered) -> bool {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         sender.is_some_and(|sender| {
+            if let Ok(response) = &mut answered {
+                let warm = self.warm.load(Ordering::Relaxed);
+                response.extensions_mut().insert(if warm { InstanceStart::Warm } else { InstanceStart::Cold });
+            }
             // The client may be gone; then nobody is waiting.
             let _ = sender.send(answered);
             true
@@ -96,6 +112,7 @@ async fn serve(
         None => (module.make(meter).await?, false),
     };
     module.counters.started(warm);
+    reply.warm.store(warm, Ordering::Relaxed);
     let trapped = |error: wasmtime::Error| FunctionError::Trap {
         module: module.origin.id.module.clone(),
         reason: error.root_cause().to_string(),

@@ -25,6 +25,7 @@ mod statistics;
 mod warm;
 mod workers;
 
+pub use self::answer::InstanceStart;
 pub use self::body::{BodyError, FunctionBody, empty, full};
 pub use self::error::FunctionError;
 pub use self::host::{FunctionHost, FunctionHostOptions};

@@ -7,6 +7,7 @@ mod core;
 mod frames;
 mod link;
 mod models;
+mod outbound;
 mod registry;
 mod sealed;
 mod support;

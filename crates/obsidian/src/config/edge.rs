@@ -1,8 +1,9 @@
 //! `obsidian edge --config FILE`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use obsidian_registry::TrustPolicy;
 use obsidian_types::Residency;
 use obsidian_wire::core::{CoreOptions, Upstream};
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use super::ingress::{CorsSection, ProxiesSection, TlsSection};
 use super::limits::LimitsSection;
-use super::{CorePeer, CoreRoute, RoleFile, TelemetrySection};
+use super::{CorePeer, CoreRoute, FunctionsSection, RoleFile, TelemetrySection};
 use crate::node::Ingress;
 
 /// Configuration of a POP.
@@ -58,6 +59,8 @@ pub(crate) struct EdgeFile {
     pub(crate) core: Vec<CorePeer>,
     /// How patient the core route is with its upstreams.
     pub(crate) core_route: Option<CoreRoute>,
+    /// Functions of tenants; none without this section, which may be empty.
+    pub(crate) functions: Option<FunctionsSection>,
     /// Traces and metrics for an OpenTelemetry collector; off without an endpoint.
     pub(crate) telemetry: Option<TelemetrySection>,
 }
@@ -147,10 +150,23 @@ impl RoleFile for EdgeFile {
             }
             Ok(None) => {}
         }
+        if let Some(functions) = &self.functions {
+            problems.extend(functions.settings(&self.data_dir).err());
+            problems.extend(functions.trust_policy.as_deref().and_then(unusable_policy));
+        }
         if let Err(error) = self.telemetry.clone().unwrap_or_default().options("edge", &self.name) {
             problems.push(format!("{error:#}"));
         }
         problems
+    }
+}
+
+/// What keeps a trust policy from being used.
+fn unusable_policy(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match std::fs::read_to_string(path) {
+        Err(error) => Some(format!("functions.trust_policy: cannot read {shown}: {error}")),
+        Ok(text) => TrustPolicy::parse(&text).err().map(|error| format!("functions.trust_policy: {shown}: {error}")),
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod command;
 mod core;
 mod edge;
 mod environment;
+mod functions;
 mod hub;
 mod ingress;
 mod limits;
@@ -24,6 +25,7 @@ use toml::{Table, Value};
 pub(crate) use self::command::Role;
 pub(crate) use self::core::{CorePeer, CoreRoute, LengthName};
 pub(crate) use self::edge::EdgeFile;
+pub(crate) use self::functions::FunctionsSection;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};
 pub(crate) use self::telemetry::TelemetrySection;
 

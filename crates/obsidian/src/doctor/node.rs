@@ -13,7 +13,7 @@ use obsidian_sandbox::{EngineOptions, Engines};
 use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions};
 
 use super::{DoctorArguments, Finding};
-use crate::config::{self, EdgeFile, HubFile, Role, RoleFile};
+use crate::config::{self, EdgeFile, FunctionsSection, HubFile, Role, RoleFile};
 use crate::data_dir::DataDir;
 use crate::model::locate::{self, Located};
 use crate::model::show::size;
@@ -114,9 +114,10 @@ fn configured<T: RoleFile>(read: Result<T>, path: &Path, findings: &mut Vec<Find
 fn edge_plan(file: EdgeFile) -> Plan {
     let own_authority = file.data_dir.join("authority");
     let authority = file.hub.as_ref().and_then(|hub| hub.authority_dir.clone()).unwrap_or(own_authority);
+    let administration = file.functions.as_ref().and_then(FunctionsSection::admin_listen);
     Plan {
         authority,
-        listen: vec![("clients", file.listen)],
+        listen: [("clients", file.listen)].into_iter().chain(administration.map(|at| ("administration", at))).collect(),
         models: file.draft_model.into_iter().map(|model| ("draft model", model)).collect(),
         hub: file.hub.map(|hub| (hub.address, file.name)),
         data_dir: file.data_dir,

@@ -40,7 +40,7 @@ fn envelope_path(module: &Path, named: Option<&PathBuf>) -> PathBuf {
     })
 }
 
-fn read_envelope(path: &Path) -> Result<Envelope> {
+pub(crate) fn read_envelope(path: &Path) -> Result<Envelope> {
     use std::io::Read;
     let mut text = Vec::new();
     std::fs::File::open(path)

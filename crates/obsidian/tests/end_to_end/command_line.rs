@@ -36,6 +36,15 @@ fn help_is_as_reviewed() {
         "model list",
         "model inspect",
         "model remove",
+        "fn",
+        "fn deploy",
+        "fn list",
+        "fn logs",
+        "fn stats",
+        "fn rollback",
+        "fn remove",
+        "fn shadow",
+        "fn shadow start",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

@@ -8,6 +8,7 @@ mod core_route;
 mod doctor;
 mod exactness;
 mod faults;
+mod functions;
 mod load;
 mod models;
 mod openai_client;

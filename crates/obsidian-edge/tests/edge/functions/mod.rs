@@ -1,0 +1,8 @@
+//! Functions on a whole POP: real components, signed with a real key, deployed and called as a tenant would.
+
+mod administration;
+mod capabilities;
+mod changes;
+mod serving;
+mod shadow;
+mod site;
