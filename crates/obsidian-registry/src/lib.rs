@@ -10,6 +10,8 @@ mod digest;
 mod embedded;
 mod envelope;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod ledger;
 mod manifest;

@@ -64,6 +64,8 @@ pub mod client;
 pub mod core;
 pub mod error;
 pub mod models;
+pub mod oci;
+mod outward;
 pub mod prefix;
 pub mod proto;
 pub mod server;

@@ -7,6 +7,7 @@ mod core;
 mod frames;
 mod link;
 mod models;
+mod oci;
 mod registry;
 mod sealed;
 mod support;
