@@ -2,8 +2,10 @@
 //!
 //! Not for tenants: a command gets what the operator who types it grants by hand, and the process's own standard
 //! streams. It still gets nothing else: no directory, variable or socket that was not named. Outgoing `wasi:http` is
-//! not linked: requests outwards are the business of functions. Start at [`Command::load`], then [`Command::run`].
+//! not linked: requests outwards are the business of functions. A component that answers HTTP can be asked by hand, so
+//! that it can be profiled. Start at [`Command::load`], then [`Command::run`].
 
+mod handler;
 mod profile;
 mod store;
 
@@ -26,6 +28,8 @@ use crate::error::SandboxError;
 const BACKTRACE_FRAMES: usize = 32;
 /// Name of the interface that a command exports, before its version.
 const RUN: &str = "wasi:cli/run@";
+/// Name of the interface of a component that answers HTTP, before its version.
+const HANDLER: &str = "wasi:http/incoming-handler@";
 /// Function that a preview 1 command begins with.
 const START: &str = "_start";
 
@@ -46,6 +50,17 @@ pub struct CommandGrants {
     pub wall: Option<Duration>,
     /// Take a sample of the stack this often.
     pub sample: Option<Duration>,
+    /// What a component that answers HTTP is asked; without it only commands run.
+    pub requests: Option<Requests>,
+}
+
+/// Requests to a component that answers HTTP, all to one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// Path and query.
+    pub path: String,
+    /// How many.
+    pub count: u32,
 }
 
 /// A directory of the host that a command sees.
@@ -104,7 +119,7 @@ impl Command {
         let failed = |reason: String| SandboxError::Artifact { name: artifact.name.clone(), reason };
         let facts = Facts::of(&artifact.bytes).map_err(|error| failed(error.to_string()))?;
         let starts = |export: &String| match facts.form {
-            Form::Component => export.starts_with(RUN),
+            Form::Component => export.starts_with(RUN) || export.starts_with(HANDLER),
             Form::Module => export == START,
         };
         if !facts.exports.iter().any(starts) {
@@ -156,7 +171,7 @@ impl Command {
         let work = async {
             match &self.code {
                 Code::Module(module) => self.start(&mut store, module).await,
-                Code::Component(component) => self.start_component(&mut store, component).await,
+                Code::Component(component) => self.start_component(&mut store, component, grants).await,
             }
         };
         let ended = match grants.wall {
@@ -174,15 +189,23 @@ impl Command {
         start.call_async(store, ()).await.map(|()| 0)
     }
 
-    async fn start_component(&self, store: &mut Store<Data>, component: &Component) -> wasmtime::Result<i32> {
+    async fn start_component(
+        &self,
+        store: &mut Store<Data>,
+        component: &Component,
+        grants: &CommandGrants,
+    ) -> wasmtime::Result<i32> {
+        let kind = component.component_type();
+        let exports = |prefix: &str| kind.exports(&self.engine).any(|(name, _)| name.starts_with(prefix));
+        if exports(HANDLER) {
+            let deploy = "it answers HTTP requests and is no command: deploy it with `obsidian fn deploy`";
+            let requests = grants.requests.as_ref().ok_or_else(|| wasmtime::Error::msg(deploy))?;
+            return handler::ask(&self.engine, store, component, requests).await;
+        }
         let mut linker = Linker::new(&self.engine);
         p2::add_to_linker_async(&mut linker)?;
         p3::add_to_linker(&mut linker)?;
-        let third = component
-            .component_type()
-            .exports(&self.engine)
-            .any(|(name, _)| name.strip_prefix(RUN).is_some_and(|version| version.starts_with("0.3")));
-        let outcome = if third {
+        let outcome = if exports(&format!("{RUN}0.3")) {
             let command = p3::bindings::Command::instantiate_async(&mut *store, component, &linker).await?;
             store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await??
         } else {

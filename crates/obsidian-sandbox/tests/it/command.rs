@@ -21,6 +21,7 @@ fn nothing() -> CommandGrants {
         memory_bytes: 16 << 20,
         wall: Some(Duration::from_secs(20)),
         sample: None,
+        requests: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `obsidian module profile`: where a command spends its time, as a file for Firefox's profiler and as a flame graph.
+//! `obsidian module profile`: where a command or a function spends its time, as a file for Firefox's profiler and as a flame graph.
 
 mod flame;
 
@@ -8,20 +8,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use obsidian_sandbox::command::Requests;
 
 use super::run::{self, Grants};
 use super::vouch;
 
-/// Run a command and draw where it spends its time
+/// Run a command, or ask a function, and draw where it spends its time
 ///
-/// Samples are taken where the guest enters functions and goes round loops; time in the host is not seen. Build with
+/// A function that answers HTTP is asked the same thing many times, without stores or configuration. Samples are taken where the guest enters functions and goes round loops; time in the host is not seen. Build with
 /// `--names` to see functions' names.
 #[derive(Args)]
 pub(super) struct ProfileArguments {
-    /// The command's file
+    /// The file of the command or function
     file: PathBuf,
     #[command(flatten)]
     grants: Grants,
+    /// For a function: how often it is asked
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
+    /// For a function: what it is asked for
+    #[arg(long, default_value = "/")]
+    path: String,
     /// Samples a second
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     frequency: u32,
@@ -38,7 +45,10 @@ pub(super) struct ProfileArguments {
 
 pub(super) fn run(arguments: &ProfileArguments) -> Result<ExitCode> {
     let interval = Duration::from_secs(1) / arguments.frequency;
-    let ran = run::execute(&arguments.file, &arguments.grants, &arguments.arguments, Some(interval))?;
+    let ran = run::execute(&arguments.file, &arguments.grants, &arguments.arguments, |grants| {
+        grants.sample = Some(interval);
+        grants.requests = Some(Requests { path: arguments.path.clone(), count: arguments.requests });
+    })?;
     let name = vouch::name(&arguments.file);
     if let Some(profile) = ran.profile {
         let json = arguments.json.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.profile.json")));

@@ -59,18 +59,19 @@ pub(super) struct Grants {
 
 /// Runs the command and passes its exit code through.
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    let ran = execute(&arguments.file, &arguments.grants, &arguments.arguments, None)?;
+    let ran = execute(&arguments.file, &arguments.grants, &arguments.arguments, |_| ())?;
     exit_code(ran.ended)
 }
 
-/// Loads and runs a command.
+/// Loads and runs a command; `more` adds what the command line has no words for.
 pub(super) fn execute(
     file: &std::path::Path,
     granted: &Grants,
     arguments: &[String],
-    sample: Option<Duration>,
+    more: impl FnOnce(&mut CommandGrants),
 ) -> Result<Ran> {
-    let grants = granted.resolve(file, arguments, sample)?;
+    let mut grants = granted.resolve(file, arguments)?;
+    more(&mut grants);
     let artifact = vouch::vouched(file, read_module(file)?)?;
     Ok(Command::load(&artifact, granted.cache.as_deref())?.run(&grants)?)
 }
@@ -93,7 +94,7 @@ pub(super) fn exit_code(ended: Ended) -> Result<ExitCode> {
 }
 
 impl Grants {
-    fn resolve(&self, file: &std::path::Path, arguments: &[String], sample: Option<Duration>) -> Result<CommandGrants> {
+    fn resolve(&self, file: &std::path::Path, arguments: &[String]) -> Result<CommandGrants> {
         let program = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let writable = self.directories.iter().map(|text| directory(text, true));
         let readable = self.read_only_directories.iter().map(|text| directory(text, false));
@@ -105,7 +106,8 @@ impl Grants {
             network: self.inherit_network,
             memory_bytes: self.memory_mib << 20,
             wall: self.timeout_seconds.map(Duration::from_secs),
-            sample,
+            sample: None,
+            requests: None,
         })
     }
 }

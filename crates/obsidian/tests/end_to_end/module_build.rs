@@ -32,11 +32,19 @@ fn new_and_build(language: &str, build: &[&str]) -> (tempfile::TempDir, String) 
 
 #[test]
 fn the_rust_template_builds_and_wasm_opt_makes_it_smaller() {
-    let (folder, shown) = new_and_build("rust", &[]);
+    let (folder, shown) = new_and_build("rust", &["--names"]);
     assert!(shown.contains("Rust"), "{shown}");
     let project = folder.path().join("say-hello");
     let size = |path: &str| std::fs::metadata(project.join(path)).unwrap().len();
     assert!(size("say-hello.wasm") < size("target/wasm32-wasip2/release/say_hello.wasm"));
+
+    // It is no command, but it can be asked by hand.
+    let run = obsidian(&project, &["module", "run", "say-hello.wasm"]);
+    assert!(run.status.code() == Some(1) && text(&run.stderr).contains("obsidian fn deploy"), "{}", text(&run.stderr));
+    let profiled = obsidian(&project, &["module", "profile", "say-hello.wasm", "--requests", "20000"]);
+    assert!(profiled.status.success(), "{}", text(&profiled.stderr));
+    let svg = std::fs::read_to_string(project.join("say-hello.profile.svg")).unwrap();
+    assert!(svg.contains("handle"), "{svg}");
 }
 
 #[test]
