@@ -134,11 +134,8 @@ impl Capabilities {
         if self.outbound.len() > MAX_MANIFEST_GRANTS {
             return Err(ManifestError::Grants("outbound"));
         }
-        for (list, entries) in [
-            ("stores", &self.stores),
-            ("models", &self.models),
-            ("environment", &self.environment),
-        ] {
+        for (list, entries) in [("stores", &self.stores), ("models", &self.models), ("environment", &self.environment)]
+        {
             if entries.len() > MAX_MANIFEST_GRANTS {
                 return Err(ManifestError::Grants(list));
             }

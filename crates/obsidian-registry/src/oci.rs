@@ -187,7 +187,10 @@ impl ModuleManifest {
     pub fn parse(text: &[u8]) -> Result<Self, OciDocumentError> {
         let spelled = manifest(text)?;
         if spelled.config.media_type != WASM_CONFIG_TYPE {
-            return Err(kind(format!("its configuration is `{}`, not `{WASM_CONFIG_TYPE}`", spelled.config.media_type)));
+            return Err(kind(format!(
+                "its configuration is `{}`, not `{WASM_CONFIG_TYPE}`",
+                short(&spelled.config.media_type)
+            )));
         }
         let mut modules = spelled.layers.into_iter().filter(|layer| layer.media_type == WASM_LAYER_TYPE);
         let (Some(module), None) = (modules.next(), modules.next()) else {
@@ -360,5 +363,4 @@ pub fn fuzz(data: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "oci/tests.rs"]
 mod tests;

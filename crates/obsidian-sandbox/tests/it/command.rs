@@ -70,7 +70,11 @@ fn exit_codes_pass_through() {
 
 #[test]
 fn traps_say_what_they_are() {
-    for (body, kind) in [("unreachable", "unreachable"), ("(call $recurse)", "stack"), ("(i32.store (i32.const -1) (i32.const 0))", "out of bounds")] {
+    for (body, kind) in [
+        ("unreachable", "unreachable"),
+        ("(call $recurse)", "stack"),
+        ("(i32.store (i32.const -1) (i32.const 0))", "out of bounds"),
+    ] {
         let Ended::Trap(text) = run(&preview1(body), &nothing()).ended else { panic!("{body} traps") };
         assert!(text.contains(kind), "{text}");
     }
@@ -83,11 +87,13 @@ fn nothing_is_there_that_was_not_granted() {
     // Exits with the number of what it sees: errno 8 (bad descriptor) for the first preopened directory.
     let directory = preview1("(call $exit (call $prestat (i32.const 3) (i32.const 0)))");
     assert_eq!(run(&directory, &nothing()).ended, Ended::Exit(8));
-    let variables = preview1("(drop (call $environment (i32.const 0) (i32.const 4))) (call $exit (i32.load (i32.const 0)))");
+    let variables =
+        preview1("(drop (call $environment (i32.const 0) (i32.const 4))) (call $exit (i32.load (i32.const 0)))");
     assert_eq!(run(&variables, &nothing()).ended, Ended::Exit(0));
     let granted = CommandGrants { environment: vec![("A".to_owned(), "1".to_owned())], ..nothing() };
     assert_eq!(run(&variables, &granted).ended, Ended::Exit(1));
-    let arguments = preview1("(drop (call $arguments (i32.const 0) (i32.const 4))) (call $exit (i32.load (i32.const 0)))");
+    let arguments =
+        preview1("(drop (call $arguments (i32.const 0) (i32.const 4))) (call $exit (i32.load (i32.const 0)))");
     assert_eq!(run(&arguments, &nothing()).ended, Ended::Exit(1));
 }
 
@@ -133,7 +139,9 @@ fn compiled_commands_come_from_the_cache_and_changed_ones_do_not() {
     let cache = folder.path().join("cache");
     for text in [preview1("(call $exit (i32.const 3))"), component("0.2.0", "i32.const 1")] {
         let artifact = artifact(&text);
-        let ended = |cache: &Path| Command::load(&artifact, Some(cache)).expect("it loads").run(&nothing()).expect("it runs").ended;
+        let ended = |cache: &Path| {
+            Command::load(&artifact, Some(cache)).expect("it loads").run(&nothing()).expect("it runs").ended
+        };
         let first = ended(&cache);
         let entry = std::fs::read_dir(&cache)
             .expect("a cache")

@@ -17,9 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use obsidian_registry::oci::{
-    Descriptor, EMPTY, EnvelopeManifest, INDEX_TYPE, Index, MANIFEST_TYPE, ModuleManifest,
-};
+use obsidian_registry::oci::{Descriptor, EMPTY, EnvelopeManifest, INDEX_TYPE, Index, MANIFEST_TYPE, ModuleManifest};
 use obsidian_registry::{Digest, Facts};
 use obsidian_types::limits::{MAX_OCI_MANIFEST_BYTES, MAX_SIGNATURES};
 
@@ -200,7 +198,8 @@ impl Requester {
         let name = format!("sha256:{}", descriptor.digest);
         let url = self.url(reference, &["blobs", &name])?;
         let answer = self.send(self.request(Method::GET, url), what).await?;
-        let length = usize::try_from(descriptor.size).map_err(|_| OciError::Protocol("an impossible size".to_owned()))?;
+        let length =
+            usize::try_from(descriptor.size).map_err(|_| OciError::Protocol("an impossible size".to_owned()))?;
         let bytes = answer.read(length, what).await?;
         let found = Digest::of(&bytes);
         if found != descriptor.digest {

@@ -119,8 +119,16 @@ mod tests {
             ("localhost:5000/a", "latest", "localhost:5000/a:latest".to_owned()),
             ("registry.example.net/team/resize:1.0.0", "1.0.0", "registry.example.net/team/resize:1.0.0".to_owned()),
             ("[::1]:5000/a:b", "b", "[::1]:5000/a:b".to_owned()),
-            (&format!("r.example/a@sha256:{digest}"), &format!("sha256:{digest}"), format!("r.example/a@sha256:{digest}")),
-            (&format!("r.example/a:1@sha256:{digest}"), &format!("sha256:{digest}"), format!("r.example/a:1@sha256:{digest}")),
+            (
+                &format!("r.example/a@sha256:{digest}"),
+                &format!("sha256:{digest}"),
+                format!("r.example/a@sha256:{digest}"),
+            ),
+            (
+                &format!("r.example/a:1@sha256:{digest}"),
+                &format!("sha256:{digest}"),
+                format!("r.example/a:1@sha256:{digest}"),
+            ),
         ] {
             let reference: OciReference = text.parse().unwrap();
             assert_eq!((reference.name(), reference.to_string()), (name, shown));
@@ -129,10 +137,21 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in
-            ["", "a", "a/b", "host.example/", "host.example/A", "host.example/a//b", "host.example/../a", "host.example/a:",
-             "host.example/a:-b", "host.example/a@md5:00", "https://host.example/a", "user@host.example/a", "h.example/a b"]
-        {
+        for text in [
+            "",
+            "a",
+            "a/b",
+            "host.example/",
+            "host.example/A",
+            "host.example/a//b",
+            "host.example/../a",
+            "host.example/a:",
+            "host.example/a:-b",
+            "host.example/a@md5:00",
+            "https://host.example/a",
+            "user@host.example/a",
+            "h.example/a b",
+        ] {
             assert!(text.parse::<OciReference>().is_err(), "{text}");
         }
     }

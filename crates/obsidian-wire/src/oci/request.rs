@@ -208,8 +208,8 @@ impl Requester {
         }
         let response = builder.send().await.map_err(|error| unavailable(&host, &error))?;
         let answer = judge(response, "an access token").await?.read(MAX_OCI_ANSWER_BYTES, "an access token").await?;
-        let answer: TokenAnswer =
-            serde_json::from_slice(&answer).map_err(|_| OciError::Protocol("its token service sent no JSON".to_owned()))?;
+        let answer: TokenAnswer = serde_json::from_slice(&answer)
+            .map_err(|_| OciError::Protocol("its token service sent no JSON".to_owned()))?;
         answer.header()
     }
 

@@ -30,7 +30,11 @@ const DENIALS: [(&str, &str, &str); 8] = [
     ("wasi:http/client", "no hosts until `outbound` is asked for and granted", "not offered to commands"),
     ("wasi:keyvalue/", "no stores until `stores` is asked for and granted", "not offered to commands"),
     ("wasi:config/", "empty until `environment` is asked for and granted", "not offered to commands"),
-    ("wasi:cli/environment", "empty until `environment` is asked for and granted", "empty until `--env` grants variables"),
+    (
+        "wasi:cli/environment",
+        "empty until `environment` is asked for and granted",
+        "empty until `--env` grants variables",
+    ),
     ("wasi_snapshot_preview1.", "", "no directories and variables until `--dir` and `--env` grant them"),
 ];
 
@@ -90,7 +94,9 @@ fn denial(import: &str, world: World) -> Option<&'static str> {
     let command = world == World::Command;
     let rule = DENIALS.iter().find(|(prefix, ..)| import.starts_with(prefix));
     match rule {
-        Some((_, function, in_command)) => Some(if command { in_command } else { function }).filter(|note| !note.is_empty()),
+        Some((_, function, in_command)) => {
+            Some(if command { in_command } else { function }).filter(|note| !note.is_empty())
+        }
         None if HARMLESS.iter().any(|prefix| import.starts_with(prefix)) => None,
         None if world == World::Library || world == World::Guest || import.starts_with("obsidian:") => None,
         None => Some("not offered: it will not load"),

@@ -88,8 +88,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read the manifest {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the manifest {}", path.display()))?;
     Manifest::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
 }
 

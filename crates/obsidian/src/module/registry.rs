@@ -108,7 +108,8 @@ fn verified(judge: &Judge, pulled: Pulled) -> Result<(Verified<Artifact>, Statem
 
 impl Access {
     fn registry(&self, reference: &OciReference) -> Result<OciRegistry> {
-        let credentials = self.credentials.as_deref().map(|path| Credentials::from_file(path, reference)).transpose()?;
+        let credentials =
+            self.credentials.as_deref().map(|path| Credentials::from_file(path, reference)).transpose()?;
         let authority_file = self.ca_file.clone();
         let options = OciOptions { credentials, authority_file, plain_http: self.plain_http, ..OciOptions::default() };
         Ok(OciRegistry::new(reference, options)?)

@@ -70,7 +70,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
 fn envelope(path: &Path) -> Result<Envelope> {
     let text = match read_at_most(path, MAX_ENVELOPE_BYTES as u64) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Stop::Refused(format!("the module is not signed: there is no envelope {}", path.display())).into());
+            return Err(
+                Stop::Refused(format!("the module is not signed: there is no envelope {}", path.display())).into()
+            );
         }
         text => text.with_context(|| format!("cannot read the envelope {}", path.display()))?,
     };

@@ -36,7 +36,9 @@ mod tests {
 
     #[test]
     fn every_file_has_a_name() {
-        for (path, expected) in [("a/Fd_Read.wasm", "fd-read"), ("é.wasm", "module"), ("", "module"), ("a--b.c.wasm", "a-b-c")] {
+        for (path, expected) in
+            [("a/Fd_Read.wasm", "fd-read"), ("é.wasm", "module"), ("", "module"), ("a--b.c.wasm", "a-b-c")]
+        {
             assert_eq!(name(Path::new(path)), expected);
         }
         assert_eq!(vouched(Path::new(&"x-".repeat(100)), b"code".to_vec()).unwrap().name.len(), 63);

@@ -9,7 +9,8 @@ fn a_module_that_was_pushed_is_pulled_verified_and_kept() {
     let reference = format!("{}/team/resize:1.0.0", server.address);
     let site = Site::new();
     let pull = |more: &[&str]| {
-        let output = site.run(&[&["module", "pull", &reference, "--policy", "trust.toml", "-o", "got.wasm"], more].concat());
+        let output =
+            site.run(&[&["module", "pull", &reference, "--policy", "trust.toml", "-o", "got.wasm"], more].concat());
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let got = site.folder.path().join("got.wasm");

@@ -93,7 +93,8 @@ async fn redirects_are_followed_within_reason_and_errors_say_little() {
     assert!(pull(&address.await).await.is_ok());
     let circle = start(|_, _| (StatusCode::FOUND, [("location", "/round")]).into_response()).await;
     assert!(matches!(pull(&circle).await, Err(OciError::Status { status: 302, .. })));
-    let away = start(|_, _| (StatusCode::FOUND, [("location", "http://registry.example/x?signature=secret")]).into_response());
+    let away =
+        start(|_, _| (StatusCode::FOUND, [("location", "http://registry.example/x?signature=secret")]).into_response());
     let error = pull(&away.await).await.unwrap_err().to_string();
     assert!(error.contains("registry.example/x") && error.contains("leaves encryption"), "{error}");
     assert!(!error.contains("secret"), "{error}");

@@ -194,8 +194,12 @@ mod tests {
             let stacks = Stacks::read(&profile(shared)).unwrap();
             assert_eq!(stacks.samples(), 4);
             let svg = stacks.draw("a & b");
-            assert!(svg.contains("<title>main (4 samples, 100.0 %)</title><rect x=\"0.00\" y=\"36\" width=\"1200.00\""));
-            assert!(svg.contains("<title>busy&lt;T&gt; (3 samples, 75.0 %)</title><rect x=\"0.00\" y=\"54\" width=\"900.00\""));
+            assert!(
+                svg.contains("<title>main (4 samples, 100.0 %)</title><rect x=\"0.00\" y=\"36\" width=\"1200.00\"")
+            );
+            assert!(svg.contains(
+                "<title>busy&lt;T&gt; (3 samples, 75.0 %)</title><rect x=\"0.00\" y=\"54\" width=\"900.00\""
+            ));
             assert!(svg.contains("a &amp; b: 4 samples") && svg.contains("height=\"72\""));
         }
     }
@@ -203,7 +207,8 @@ mod tests {
     #[test]
     fn damaged_profiles_end() {
         let text = String::from_utf8(profile(false)).unwrap();
-        let circle = text.replace("\"prefix\":[null,0]", "\"prefix\":[1,1]").replace("\"frame\":[0,1]", "\"frame\":[0,99]");
+        let circle =
+            text.replace("\"prefix\":[null,0]", "\"prefix\":[1,1]").replace("\"frame\":[0,1]", "\"frame\":[0,99]");
         let stacks = Stacks::read(circle.as_bytes()).unwrap();
         assert!(stacks.draw("x").contains("unknown"));
         assert!(Stacks::read(b"{}").is_err() && Stacks::read(b"no").is_err());
