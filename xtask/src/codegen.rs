@@ -5,9 +5,10 @@ use anyhow::{Context, Result};
 use crate::command;
 
 /// Path below the root, and the arguments of `obsidian` that print it.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 4] = [
     ("schemas/edge.schema.json", &["config", "schema", "edge"]),
     ("schemas/hub.schema.json", &["config", "schema", "hub"]),
+    ("schemas/module.schema.json", &["config", "schema", "module"]),
     ("docs/reference/configuration.md", &["config", "reference"]),
 ];
 

@@ -46,7 +46,8 @@ pub enum VerifyError {
 /// A `T` that passed verification.
 ///
 /// There is no way to make one but two constructors, each of which checks: `embedded` for the guests inside the
-/// binary, and `signed` (in `policy.rs`) for all others. A third will not be added.
+/// binary, and `signed` (in `policy.rs`) for all others. A third will not be added; `composed` (in `compose.rs`) lets
+/// nothing in, it derives a whole from parts that are verified.
 #[derive(Clone, Debug)]
 pub struct Verified<T> {
     value: T,
@@ -74,7 +75,7 @@ impl Verified<Artifact> {
 }
 
 impl Verified<Artifact> {
-    /// For `signed`, after every check has passed.
+    /// For `signed`, after every check has passed, and for `composed`, whose parts passed.
     pub(crate) fn vouched(value: Artifact, digest: Digest) -> Self {
         Self { value, digest }
     }

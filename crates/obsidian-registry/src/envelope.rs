@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use obsidian_types::FunctionLimits;
 use obsidian_types::limits::{MAX_ENVELOPE_BYTES, MAX_SIGNATURES};
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct Statement {
     pub digest: Digest,
     /// What it asks for.
     pub capabilities: Capabilities,
+    /// The limits it wants. Envelopes from before there were any say nothing of them.
+    #[serde(default)]
+    pub limits: FunctionLimits,
     /// SHA-256 of its bill of materials, if there is one.
     pub sbom: Option<Digest>,
     /// When it was signed first.
@@ -47,6 +51,7 @@ impl Statement {
             version: manifest.version.clone(),
             digest: Digest::of(component),
             capabilities: manifest.capabilities.clone(),
+            limits: manifest.limits.clone(),
             sbom: None,
             issued,
             expires: None,

@@ -87,6 +87,11 @@ impl PublicKey {
         Digest::of(self.0.as_bytes()).to_string()
     }
 
+    /// The key's 32 bytes.
+    pub(crate) fn to_bytes(self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// Whether `signature` is this key's over `message`. Strict: no second spelling of a signature, no weak key.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let Ok(signature) = Signature::from_slice(signature) else { return false };

@@ -5,17 +5,26 @@
 //! [`Verified::signed`]: an [`Envelope`] is judged by a [`TrustPolicy`] and a [`Ledger`].
 
 mod artifact;
+mod compose;
 mod digest;
+mod embedded;
 mod envelope;
+mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod ledger;
 mod manifest;
+pub mod oci;
 mod policy;
 
 pub use artifact::{Artifact, Verified, VerifyError};
+pub use compose::ComposeError;
 pub use digest::{Digest, DigestError, Digester};
+pub use embedded::{EmbeddedError, EmbeddedKey, EmbeddedSignatures};
 pub use envelope::{Envelope, EnvelopeError, PAYLOAD_TYPE, Statement};
+pub use facts::{Facts, FactsError, Form, World};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use ledger::{Ledger, LedgerError};
-pub use manifest::{Capabilities, Manifest, ManifestError};
+pub use manifest::{Build, Capabilities, Manifest, ManifestError};
 pub use policy::{PolicyError, Refusal, TrustPolicy};

@@ -4,29 +4,53 @@
 
 use std::collections::BTreeSet;
 
-use obsidian_types::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_GRANTS, MAX_MODULE_NAME_BYTES};
+use obsidian_types::limits::{MAX_BUILD_WORDS, MAX_MANIFEST_BYTES, MAX_MANIFEST_GRANTS, MAX_MODULE_NAME_BYTES};
+use obsidian_types::{FunctionLimits, LimitError, OutboundGrant};
+use schemars::JsonSchema;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-/// A manifest, checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A module's manifest, `obsidian.toml`: what it is called, what it asks for and how it is built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Letters, digits and single hyphens, lower case; at most 63 bytes, as in host names.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]+(-[a-z0-9]+)*$"))]
     pub name: String,
     /// Semantic version.
+    #[schemars(with = "String", pattern(r"^[0-9]+\.[0-9]+\.[0-9]+"))]
     pub version: Version,
     /// What the module asks for.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// The limits it wants; a node may grant less.
+    #[serde(default)]
+    pub limits: FunctionLimits,
+    /// How `obsidian module build` makes it. Not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+}
+
+/// How a module is built. Paths are relative to the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// The program and its arguments, run beside the manifest without a shell.
+    pub command: Vec<String>,
+    /// The component that the command makes.
+    pub output: String,
+    /// Files and folders whose change begins a new build in watch mode; none means all beside the manifest but
+    /// hidden files and folders called `target`, `node_modules` or `__pycache__`.
+    #[serde(default)]
+    pub watch: Vec<String>,
 }
 
 /// What a module asks for. All empty: it computes and answers, nothing more.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capabilities {
     /// `HOST` or `HOST:PORT` it may send requests to.
-    pub outbound: BTreeSet<String>,
+    pub outbound: BTreeSet<OutboundGrant>,
     /// Key-value stores by name.
     pub stores: BTreeSet<String>,
     /// Models by name.
@@ -61,6 +85,12 @@ pub enum ManifestError {
         /// What stands there.
         entry: String,
     },
+    /// A limit outside its range.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A build section that cannot work.
+    #[error("[build] cannot work: {0}")]
+    Build(&'static str),
 }
 
 impl Manifest {
@@ -76,23 +106,40 @@ impl Manifest {
             toml::from_str(text).map_err(|error| ManifestError::Form(error.to_string().trim_end().to_owned()))?;
         check_name(&manifest.name)?;
         manifest.capabilities.check()?;
+        manifest.limits.check()?;
+        manifest.build.as_ref().map_or(Ok(()), Build::check)?;
         Ok(manifest)
+    }
+}
+
+impl Build {
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.command.first().is_none_or(String::is_empty) || self.command.len() > MAX_BUILD_WORDS {
+            return Err(ManifestError::Build("`command` needs a program and at most 63 arguments, each a string"));
+        }
+        if self.output.is_empty() {
+            return Err(ManifestError::Build("`output` must name the component that the command makes"));
+        }
+        if self.watch.len() > MAX_BUILD_WORDS || self.watch.iter().any(String::is_empty) {
+            return Err(ManifestError::Build("`watch` names at most 64 files and folders"));
+        }
+        Ok(())
     }
 }
 
 impl Capabilities {
     /// Refuses entries that name nothing, and lists too long to be read by a person.
     pub(crate) fn check(&self) -> Result<(), ManifestError> {
-        for (list, entries) in [
-            ("outbound", &self.outbound),
-            ("stores", &self.stores),
-            ("models", &self.models),
-            ("environment", &self.environment),
-        ] {
+        // Each entry was checked when it was read.
+        if self.outbound.len() > MAX_MANIFEST_GRANTS {
+            return Err(ManifestError::Grants("outbound"));
+        }
+        for (list, entries) in [("stores", &self.stores), ("models", &self.models), ("environment", &self.environment)]
+        {
             if entries.len() > MAX_MANIFEST_GRANTS {
                 return Err(ManifestError::Grants(list));
             }
-            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:[]".contains(character);
+            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
             let wrong = |entry: &&String| entry.is_empty() || entry.len() > 255 || !entry.chars().all(plain);
             if let Some(entry) = entries.iter().find(wrong) {
                 return Err(ManifestError::Entry { list, entry: entry.chars().take(64).collect() });
@@ -117,11 +164,18 @@ mod tests {
     use super::{Manifest, ManifestError};
 
     #[test]
+    fn a_manifest_may_say_how_it_is_built_and_what_it_wants() {
+        let text = "name = \"a\"\nversion = \"1.0.0\"\n[limits]\nreuse = 9\n[build]\ncommand = [\"make\"]\noutput = \"a.wasm\"\n";
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!((manifest.limits.reuse, manifest.build.unwrap().command.len()), (9, 1));
+    }
+
+    #[test]
     fn a_manifest_says_what_it_asks_for() {
         let text = "name = \"resize\"\nversion = \"1.2.0\"\n[capabilities]\noutbound = [\"api.example.net:443\"]\n";
         let manifest = Manifest::parse(text).unwrap();
         assert_eq!(manifest.version.to_string(), "1.2.0");
-        assert!(manifest.capabilities.outbound.contains("api.example.net:443"));
+        assert!(manifest.capabilities.outbound.contains(&"api.example.net:443".parse().unwrap()));
         assert!(manifest.capabilities.stores.is_empty());
     }
 
@@ -130,7 +184,13 @@ mod tests {
         let with = |line: &str| Manifest::parse(&format!("name = \"a\"\nversion = \"1.0.0\"\n{line}")).unwrap_err();
         assert!(matches!(with("colour = 1"), ManifestError::Form(reason) if reason.contains("colour")));
         let wildcard = with("[capabilities]\noutbound = [\"*\"]");
-        assert!(matches!(wildcard, ManifestError::Entry { list: "outbound", .. }));
+        assert!(matches!(&wildcard, ManifestError::Form(reason) if reason.contains("`*` names no host")), "{wildcard}");
+        let path = with("[capabilities]\nstores = [\"a/b\"]");
+        assert!(matches!(path, ManifestError::Entry { list: "stores", .. }));
+        let memory = with("[limits]\nmemory_bytes = 1");
+        assert!(memory.to_string().contains("memory_bytes is 1: set it between 65536 and"), "{memory}");
+        assert!(matches!(with("[limits]\nmemory = 1"), ManifestError::Form(reason) if reason.contains("memory")));
+        assert!(matches!(with("[build]\ncommand = []\noutput = \"a\""), ManifestError::Build(_)));
         for name in ["", "-a", "a--b", "A", "a_b", "../a", &"a".repeat(64)] {
             let text = format!("name = \"{name}\"\nversion = \"1.0.0\"\n");
             assert!(matches!(Manifest::parse(&text), Err(ManifestError::Name(_))), "{name}");

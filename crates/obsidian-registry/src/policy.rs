@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use obsidian_types::limits::MAX_SIGNATURES;
+use semver::Version;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -20,6 +21,27 @@ pub struct TrustPolicy {
     keys: Vec<TrustedKey>,
     revoked_keys: BTreeSet<String>,
     revoked_modules: BTreeSet<Digest>,
+    revoked_releases: BTreeSet<Release>,
+}
+
+/// A release as policies spell it, `NAME@VERSION`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct Release {
+    name: String,
+    version: Version,
+}
+
+impl TryFrom<String> for Release {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split_once('@').filter(|(name, _)| check_name(name).is_ok());
+        let release = parts.and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
+        let wrong = || format!("`{}` names no release: write NAME@VERSION", text.chars().take(64).collect::<String>());
+        let (name, version) = release.ok_or_else(wrong)?;
+        Ok(Self { name, version })
+    }
 }
 
 /// A key and when it counts.
@@ -51,6 +73,7 @@ struct PolicyFile {
 struct Revoked {
     keys: BTreeSet<String>,
     modules: BTreeSet<Digest>,
+    releases: BTreeSet<Release>,
 }
 
 /// What is wrong with a policy.
@@ -114,6 +137,22 @@ pub enum Refusal {
     /// This very module was revoked.
     #[error("the module {0} was revoked by the trust policy")]
     Revoked(Digest),
+    /// This release was revoked, whatever its bytes.
+    #[error("the release {name} {version} was revoked by the trust policy")]
+    RevokedRelease {
+        /// The module.
+        name: String,
+        /// Its version.
+        version: Version,
+    },
+    /// The bill of materials is not the one that was signed.
+    #[error("the bill of materials has digest {found}, but {} was signed", signed.map_or("none".to_owned(), |digest| digest.to_string()))]
+    Sbom {
+        /// What was signed, if anything.
+        signed: Option<Digest>,
+        /// What lies there.
+        found: Digest,
+    },
     /// Older than what ran before, or another module under the same version.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -139,6 +178,7 @@ impl TrustPolicy {
             keys: file.key,
             revoked_keys: file.revoked.keys,
             revoked_modules: file.revoked.modules,
+            revoked_releases: file.revoked.releases,
         })
     }
 
@@ -155,6 +195,7 @@ impl TrustPolicy {
         let statement = envelope.unverified_statement()?;
         check_name(&statement.name)?;
         statement.capabilities.check()?;
+        statement.limits.check().map_err(ManifestError::from)?;
         let found = Digest::of(component);
         if found != statement.digest {
             return Err(Refusal::Tampered { signed: statement.digest, found });
@@ -165,6 +206,10 @@ impl TrustPolicy {
         }
         if self.revoked_modules.contains(&found) {
             return Err(Refusal::Revoked(found));
+        }
+        let release = Release { name: statement.name.clone(), version: statement.version.clone() };
+        if self.revoked_releases.contains(&release) {
+            return Err(Refusal::RevokedRelease { name: release.name, version: release.version });
         }
         ledger.allows(&statement.name, &statement.version, found)?;
         Ok((statement, found))
@@ -228,6 +273,17 @@ impl Verified<Artifact> {
         let (statement, digest) = policy.judge(&component, envelope, ledger, now)?;
         let (name, version) = (statement.name.clone(), statement.version.to_string());
         Ok((Self::vouched(Artifact { name, version, bytes: component.into() }, digest), statement))
+    }
+}
+
+impl Statement {
+    /// Whether `sbom` is the bill of materials that the signers vouched for.
+    ///
+    /// # Errors
+    /// [`Refusal::Sbom`] if it is another, or if none was signed.
+    pub fn check_sbom(&self, sbom: &[u8]) -> Result<(), Refusal> {
+        let found = Digest::of(sbom);
+        if self.sbom == Some(found) { Ok(()) } else { Err(Refusal::Sbom { signed: self.sbom, found }) }
     }
 }
 

@@ -141,6 +141,35 @@ fn revoked_keys_and_modules_are_refused() {
     assert!(revoked.contains("`holder 1` was revoked"), "{revoked}");
     let module = site.policy(&format!("[revoked]\nmodules = [\"{}\"]", Digest::of(CODE)));
     assert!(matches!(site.judge(&envelope, &module), Err(Refusal::Revoked(_))));
+    let release = site.policy("[revoked]\nreleases = [\"resize@1.0.0\", \"other@1.0.1\"]");
+    assert_eq!(reason(site.judge(&envelope, &release)), "the release resize 1.0.0 was revoked by the trust policy");
+    assert!(site.judge(&site.signed(&site.statement("1.0.1"), &[0, 1]), &release).is_ok());
+    // Permission to step back does not bring a revoked release back.
+    let ledger = Ledger::default().allow_older();
+    assert!(matches!(site.judge_after(&envelope, &release, &ledger, CODE), Err(Refusal::RevokedRelease { .. })));
+}
+
+#[test]
+fn the_bill_of_materials_is_the_one_that_was_signed() {
+    let site = Site::new();
+    let mut statement = site.statement("1.0.0");
+    assert!(matches!(statement.check_sbom(b"{}"), Err(Refusal::Sbom { signed: None, .. })));
+    statement.sbom = Some(Digest::of(b"{}"));
+    assert!(statement.check_sbom(b"{}").is_ok());
+    assert!(matches!(statement.check_sbom(b"[]"), Err(Refusal::Sbom { .. })));
+}
+
+#[test]
+fn envelopes_from_before_there_were_limits_still_count_and_absurd_limits_do_not() {
+    let site = Site::new();
+    let mut old = serde_json::to_value(site.statement("1.0.0")).unwrap();
+    old.as_object_mut().unwrap().remove("limits").unwrap();
+    let statement: Statement = serde_json::from_value(old).unwrap();
+    assert_eq!(statement.limits, obsidian_types::FunctionLimits::default());
+    let mut absurd = site.statement("1.0.0");
+    absurd.limits.memory_bytes = u64::MAX;
+    let refused = reason(site.judge(&site.signed(&absurd, &[0, 1]), &site.policy("")));
+    assert!(refused.contains("memory_bytes"), "{refused}");
 }
 
 #[test]
@@ -167,4 +196,6 @@ fn a_policy_that_lets_everything_or_nothing_through_is_refused() {
     let twice = TrustPolicy::parse(&format!("threshold = 2\n{section}{section}"));
     assert_eq!(twice.unwrap_err(), PolicyError::Twice("a".to_owned()));
     assert!(matches!(TrustPolicy::parse("threshold = 1\nkeys = []"), Err(PolicyError::Form(_))));
+    let release = TrustPolicy::parse(&format!("threshold = 1\n{section}[revoked]\nreleases = [\"a\"]"));
+    assert!(release.unwrap_err().to_string().contains("write NAME@VERSION"));
 }

@@ -16,8 +16,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit, Mac};
 use obsidian_registry::{Artifact, Digest, Digester, Verified};
 use sha2::Sha256;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 use crate::error::SandboxError;
 
@@ -50,15 +50,7 @@ impl AotCache {
 
     /// The component, from the cache if a genuine entry is there, else compiled and cached.
     pub(crate) fn load(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<Component, SandboxError> {
-        let entry = Entry::new(self, engine, artifact);
-        let code = match entry.read() {
-            Some(code) => code,
-            None => entry.compile(engine, artifact)?,
-        };
-        let failed = |error: wasmtime::Error| SandboxError::Artifact {
-            name: artifact.name.clone(),
-            reason: format!("{:#}", error),
-        };
+        let code = self.code(engine, artifact)?;
         // SAFETY: `deserialize` requires bytes that `precompile_component` of a compatible engine gave and
         // nobody changed. `TrustedCode` is made in two places. `compile` returns the compiler's own output.
         // `read` returns bytes it has copied into this process first and whose MAC it checked after, so a
@@ -66,7 +58,24 @@ impl AotCache {
         // everything in this engine that shapes code, so an entry cannot stand in for another; and its key
         // lies in a file that only this user can read, in a directory only this user can write (both checked
         // at open), so whoever can forge an entry is this user already and could ptrace us.
-        unsafe { Component::deserialize(engine, &code.0) }.map_err(failed)
+        unsafe { Component::deserialize(engine, &code.0) }.map_err(|error| refused(artifact, &error))
+    }
+
+    /// The core module, as [`Self::load`] has components.
+    pub(crate) fn load_module(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<Module, SandboxError> {
+        let code = self.code(engine, artifact)?;
+        // SAFETY: as in `load`; `compile` gave the output of `precompile_module` for this artifact, which the same
+        // MAC covers. Code of a component under a module's digest cannot be: the digest says which of the two it is,
+        // and `deserialize` refuses the other kind.
+        unsafe { Module::deserialize(engine, &code.0) }.map_err(|error| refused(artifact, &error))
+    }
+
+    fn code(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<TrustedCode, SandboxError> {
+        let entry = Entry::new(self, engine, artifact);
+        match entry.read() {
+            Some(code) => Ok(code),
+            None => entry.compile(engine, artifact),
+        }
     }
 
     /// Compiles the component if no genuine entry is there.
@@ -79,7 +88,21 @@ impl AotCache {
     }
 }
 
-/// One component on one engine.
+/// Compiles a component for this process alone.
+pub(crate) fn compile(engine: &Engine, artifact: &Verified<Artifact>) -> Result<Component, SandboxError> {
+    Component::new(engine, &artifact.bytes).map_err(|error| refused(artifact, &error))
+}
+
+/// Compiles a core module for this process alone.
+pub(crate) fn compile_module(engine: &Engine, artifact: &Verified<Artifact>) -> Result<Module, SandboxError> {
+    Module::new(engine, &artifact.bytes).map_err(|error| refused(artifact, &error))
+}
+
+fn refused(artifact: &Verified<Artifact>, error: &wasmtime::Error) -> SandboxError {
+    SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") }
+}
+
+/// One component or core module on one engine.
 struct Entry<'cache> {
     cache: &'cache AotCache,
     path: PathBuf,
@@ -129,9 +152,14 @@ impl<'cache> Entry<'cache> {
 
     fn compile(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<TrustedCode, SandboxError> {
         let start = Instant::now();
-        let code = engine
-            .precompile_component(&artifact.bytes)
-            .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
+        // The four bytes after the magic number say which of the two it is.
+        let is_module = artifact.bytes.get(4..8) == Some(&[1, 0, 0, 0]);
+        let code = if is_module {
+            engine.precompile_module(&artifact.bytes)
+        } else {
+            engine.precompile_component(&artifact.bytes)
+        };
+        let code = code.map_err(|error| refused(artifact, &error))?;
         let elapsed_ms = start.elapsed().as_millis();
         metrics::counter!("obsidian_aot_compilations_total").increment(1);
         tracing::info!(guest = artifact.name, elapsed_ms, "compiled");

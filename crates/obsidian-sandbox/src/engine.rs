@@ -152,7 +152,7 @@ fn engine_error(error: wasmtime::Error) -> SandboxError {
 }
 
 /// What both policies agree on.
-fn base_config() -> Config {
+pub(crate) fn base_config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)

@@ -11,6 +11,7 @@
 mod aot;
 mod busy;
 mod call;
+pub mod command;
 mod drafter;
 mod engine;
 mod error;

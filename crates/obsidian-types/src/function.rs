@@ -12,6 +12,7 @@ use crate::limits;
 /// Limits of one deployed function. Every one of them has an error and a metric of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FunctionLimits {
     /// Linear memory of one instance, bytes.
     pub memory_bytes: u64,
@@ -59,6 +60,46 @@ impl Default for FunctionLimits {
     }
 }
 
+/// A limit outside its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit {name} is {value}: set it between {lowest} and {highest}")]
+pub struct LimitError {
+    /// Which, as files spell it.
+    pub name: &'static str,
+    /// What it is.
+    pub value: u64,
+    /// The least it may be.
+    pub lowest: u64,
+    /// The most it may be.
+    pub highest: u64,
+}
+
+impl FunctionLimits {
+    /// Refuses values that no function could work with, or that no node could keep.
+    ///
+    /// # Errors
+    /// [`LimitError`] for the first one outside its range.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let ranges = [
+            ("memory_bytes", self.memory_bytes, limits::WASM_PAGE_BYTES, limits::MAX_GRANTED_MEMORY_BYTES),
+            ("table_elements", self.table_elements.into(), 1, limits::MAX_FUNCTION_TABLE_ELEMENTS),
+            ("concurrency", self.concurrency.into(), 1, limits::MAX_RUNNING_FUNCTIONS.into()),
+            ("queue", self.queue.into(), 0, limits::MAX_FUNCTION_QUEUE),
+            ("wall_ms", self.wall_ms, 1, limits::MAX_REQUEST_MS),
+            ("cpu_ms", self.cpu_ms, 1, limits::MAX_REQUEST_MS),
+            ("fuel", self.fuel.unwrap_or(1), 1, u64::MAX),
+            ("request_body_bytes", self.request_body_bytes, 0, limits::MAX_FUNCTION_BODY_BYTES),
+            ("response_body_bytes", self.response_body_bytes, 0, limits::MAX_FUNCTION_BODY_BYTES),
+            ("outbound_connections", self.outbound_connections.into(), 0, limits::MAX_FUNCTION_OUTBOUND),
+            ("reuse", self.reuse.into(), 1, limits::MAX_FUNCTION_REUSE),
+        ];
+        match ranges.into_iter().find(|(_, value, lowest, highest)| !(lowest..=highest).contains(&value)) {
+            Some((name, value, lowest, highest)) => Err(LimitError { name, value, lowest, highest }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a deployed function was granted. Everything else is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionGrants {
@@ -83,6 +124,22 @@ pub struct OutboundGrant {
     pub port: Option<u16>,
     /// Whether the host may have a private, loopback or link-local address: the node's policy says so by name.
     pub private: bool,
+}
+
+/// In files a grant is a string.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for OutboundGrant {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OutboundGrant".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "`HOST` or `HOST:PORT`; without a port, 80 and 443.",
+            "type": "string",
+            "pattern": r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
+        })
+    }
 }
 
 /// Text that names no host.
@@ -148,7 +205,18 @@ impl<'de> Deserialize<'de> for OutboundGrant {
 
 #[cfg(test)]
 mod tests {
-    use super::OutboundGrant;
+    use super::{FunctionLimits, OutboundGrant};
+
+    #[test]
+    fn limits_have_ranges() {
+        assert_eq!(FunctionLimits::default().check(), Ok(()));
+        let refused = |limits: FunctionLimits| limits.check().unwrap_err().to_string();
+        let none = refused(FunctionLimits { concurrency: 0, ..FunctionLimits::default() });
+        assert_eq!(none, "the limit concurrency is 0: set it between 1 and 1024");
+        let much = refused(FunctionLimits { memory_bytes: 2 << 30, ..FunctionLimits::default() });
+        assert!(much.contains("memory_bytes is 2147483648"), "{much}");
+        assert!(refused(FunctionLimits { fuel: Some(0), ..FunctionLimits::default() }).contains("fuel"));
+    }
 
     #[test]
     fn hosts_are_read_and_covered_exactly() {

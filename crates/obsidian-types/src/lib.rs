@@ -13,7 +13,7 @@ pub mod text;
 pub mod tools;
 pub mod trace;
 
-pub use function::{FunctionGrants, FunctionLimits, OutboundGrant, OutboundGrantError};
+pub use function::{FunctionGrants, FunctionLimits, LimitError, OutboundGrant, OutboundGrantError};
 pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
 pub use request::{ChatRequest, Input, Message, Role, Sampling, Speculation};
 pub use response::{FinishReason, StageTimes, Usage};

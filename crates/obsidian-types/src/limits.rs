@@ -258,3 +258,37 @@ pub const MAX_ADMIN_BODY_BYTES: usize = 2 << 20;
 pub const MAX_ENVIRONMENT_FILE_BYTES: u64 = 64 << 10;
 /// How long functions may finish what they began when their version is replaced, milliseconds.
 pub const FUNCTION_DRAIN_MS: u64 = 30_000;
+/// One page of linear memory, bytes: the least a function can have.
+pub const WASM_PAGE_BYTES: u64 = 64 << 10;
+/// Most elements over all tables that a function may be granted.
+pub const MAX_FUNCTION_TABLE_ELEMENTS: u64 = 10_000_000;
+/// Most requests of one function that may be let wait.
+pub const MAX_FUNCTION_QUEUE: u64 = 65_536;
+/// Longest body that a function may be granted, bytes.
+pub const MAX_FUNCTION_BODY_BYTES: u64 = 1 << 40;
+/// Most outbound requests in flight that one instance may be granted.
+pub const MAX_FUNCTION_OUTBOUND: u64 = 1_024;
+/// Most requests that one instance may be let answer.
+pub const MAX_FUNCTION_REUSE: u64 = 1_000_000;
+/// Largest module that is read, signed, composed, pushed or pulled, bytes.
+pub const MAX_MODULE_BYTES: u64 = 256 << 20;
+/// Most words of a manifest's build command, and most paths it watches.
+pub const MAX_BUILD_WORDS: usize = 64;
+/// Parts that one composition joins.
+pub const MAX_COMPOSED_PARTS: usize = 32;
+/// Longest embedded wasmsign2 signature section, bytes.
+pub const MAX_EMBEDDED_SIGNATURE_BYTES: usize = 64 << 10;
+/// Longest manifest or index of an OCI registry, bytes.
+pub const MAX_OCI_MANIFEST_BYTES: usize = 1 << 20;
+/// Longest configuration object of a Wasm artifact in an OCI registry, bytes.
+pub const MAX_OCI_CONFIG_BYTES: usize = 1 << 20;
+/// Most layers of one OCI manifest, and most entries of one OCI index.
+pub const MAX_OCI_ENTRIES: usize = 256;
+/// How much of an OCI registry's error is read, and the longest access token it may hand out, bytes.
+pub const MAX_OCI_ANSWER_BYTES: usize = 64 << 10;
+/// Redirects that one request to an OCI registry follows.
+pub const MAX_OCI_REDIRECTS: usize = 5;
+/// Longest file with credentials for registries, bytes.
+pub const MAX_CREDENTIALS_BYTES: usize = 64 << 10;
+/// Most distinct stacks of one profile that are drawn.
+pub const MAX_PROFILE_STACKS: usize = 100_000;

@@ -66,6 +66,8 @@ pub mod core;
 pub mod error;
 pub mod models;
 pub mod outbound;
+pub mod oci;
+mod outward;
 pub mod prefix;
 pub mod proto;
 pub mod server;

@@ -1,8 +1,8 @@
 //! The `obsidian` command. One file per subcommand; this one parses and dispatches.
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
-//! `model` keeps models, `config` looks at configuration files, `doctor` at everything a node needs; `key` and
-//! `module` sign modules and judge signatures; `fn` deploys them. Exit codes are in `exit.rs`.
+//! `model` keeps models, `config` looks at configuration files, `doctor` at everything a node needs; `key` makes keys,
+//! `module` builds, signs, judges, moves and runs modules, `fn` deploys them. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
@@ -42,11 +42,23 @@ struct Arguments {
     /// How log lines on standard error look
     #[arg(long, global = true, env = "OBSIDIAN_LOG_FORMAT", default_value = "text")]
     log_format: logging::LogFormat,
-    /// Log level, or a list such as `info,obsidian_edge=debug`
-    #[arg(long, global = true, env = "OBSIDIAN_LOG", default_value = "info")]
+    /// Log level, or a list such as `info,obsidian_edge=debug`; while a guest has the terminal, `warn` unless set
+    #[arg(long, global = true, env = "OBSIDIAN_LOG", default_value = LOG)]
     log: String,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Log level unless told otherwise.
+const LOG: &str = "info";
+
+impl Arguments {
+    fn log(&self) -> &str {
+        match &self.command {
+            Command::Module(arguments) if arguments.runs_a_guest() && self.log == LOG => "warn",
+            _ => &self.log,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -68,7 +80,7 @@ fn main() -> ExitCode {
     allocator::settle();
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", exit::shown(&error));
             exit::code(&error)
@@ -76,8 +88,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
-    logging::start(arguments.log_format, &arguments.log)?;
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    logging::start(arguments.log_format, arguments.log())?;
     node::install_cryptography();
     if matches!(arguments.command, Command::Up(_) | Command::Edge(_) | Command::Hub(_)) {
         allocator::keep_small();
@@ -92,7 +104,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Config(arguments) => config::command::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Function(arguments) => runtime.block_on(function::run(arguments)),
-        Command::Module(arguments) => module::run(&arguments),
+        Command::Module(arguments) => return runtime.block_on(module::run(arguments)),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@
 
 mod aot;
 mod catalogue;
+mod command;
 mod drafter;
 mod exactness;
 mod function;

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
@@ -13,6 +12,7 @@ use reqwest::{Client, Response, Url};
 use super::error::{Failure, RegistryError};
 use super::listing::Sha256;
 use super::{AccessToken, RegistryOptions};
+use crate::outward::{authorities, deepest, is_this_machine};
 
 /// Sends requests to one registry.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Requester {
             .connect_timeout(options.patience.idle.min(Duration::from_secs(15)))
             .read_timeout(options.patience.idle);
         if let Some(path) = &options.authority_file {
-            builder = builder.tls_certs_only(authorities(path)?);
+            builder = builder.tls_certs_only(authorities(path).map_err(RegistryError::Authorities)?);
         }
         let client = builder.build().map_err(|error| RegistryError::Authorities(deepest(&error)))?;
         Ok(Self { client, endpoint, token: options.token })
@@ -144,11 +144,6 @@ impl Requester {
     fn is_home(&self, url: &Url) -> bool {
         url.origin() == self.endpoint.origin()
     }
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn bearer(token: &AccessToken) -> Result<HeaderValue, Failure> {
@@ -225,20 +220,4 @@ pub(super) fn broke_off(host: &str, error: &reqwest::Error) -> Failure {
     }
     let what = if error.is_timeout() { "timed out".to_owned() } else { deepest(error) };
     Failure::passing(format!("{host}: {what}"))
-}
-
-/// The innermost cause: reqwest's outer ones show the URL, whose query may be a signature.
-fn deepest(error: &dyn Error) -> String {
-    let mut deepest: &dyn Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
-}
-
-fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, RegistryError> {
-    let unusable = |error: String| RegistryError::Authorities(format!("{}: {error}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-    let list = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(deepest(&error)))?;
-    if list.is_empty() { Err(unusable("holds no certificate in PEM form".to_owned())) } else { Ok(list) }
 }

@@ -8,6 +8,7 @@ mod frames;
 mod link;
 mod models;
 mod outbound;
+mod oci;
 mod registry;
 mod sealed;
 mod support;

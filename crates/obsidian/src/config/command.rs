@@ -23,10 +23,10 @@ enum Action {
         /// The TOML file
         file: PathBuf,
     },
-    /// Print the JSON Schema of a role's file, for editors
+    /// Print the JSON Schema of a file, for editors
     Schema {
-        /// Which role
-        role: Role,
+        /// Which file
+        document: Document,
     },
     /// Print the reference of all keys, as Markdown
     Reference,
@@ -39,13 +39,24 @@ pub(crate) enum Role {
     Hub,
 }
 
+/// A file that has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Document {
+    /// A POP's configuration
+    Edge,
+    /// A hub's configuration
+    Hub,
+    /// A module's manifest, obsidian.toml
+    Module,
+}
+
 /// Runs one action; nothing is started.
 pub(crate) fn run(arguments: &ConfigArguments) -> Result<()> {
     match &arguments.action {
         Action::Check { role: Role::Edge, file } => check::<EdgeFile>(file),
         Action::Check { role: Role::Hub, file } => check::<HubFile>(file),
-        Action::Schema { role } => {
-            println!("{}", schema(*role)?);
+        Action::Schema { document } => {
+            println!("{}", schema(*document)?);
             Ok(())
         }
         Action::Reference => {
@@ -68,10 +79,11 @@ fn check<T: RoleFile>(file: &std::path::Path) -> Result<()> {
     bail!("{} has {count} problem(s)", file.display())
 }
 
-fn schema(role: Role) -> Result<String> {
-    let schema = match role {
-        Role::Edge => schemars::schema_for!(EdgeFile),
-        Role::Hub => schemars::schema_for!(HubFile),
+fn schema(document: Document) -> Result<String> {
+    let schema = match document {
+        Document::Edge => schemars::schema_for!(EdgeFile),
+        Document::Hub => schemars::schema_for!(HubFile),
+        Document::Module => schemars::schema_for!(obsidian_registry::Manifest),
     };
     Ok(serde_json::to_string_pretty(&schema)?)
 }
@@ -80,7 +92,7 @@ fn schema(role: Role) -> Result<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{EdgeFile, HubFile, Role, reference, schema};
+    use super::{Document, EdgeFile, HubFile, reference, schema};
 
     fn committed(path: &str) -> String {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -92,8 +104,9 @@ mod tests {
         let page =
             reference::page(&[reference::section::<EdgeFile>().unwrap(), reference::section::<HubFile>().unwrap()]);
         for (path, text) in [
-            ("schemas/edge.schema.json", schema(Role::Edge).unwrap() + "\n"),
-            ("schemas/hub.schema.json", schema(Role::Hub).unwrap() + "\n"),
+            ("schemas/edge.schema.json", schema(Document::Edge).unwrap() + "\n"),
+            ("schemas/hub.schema.json", schema(Document::Hub).unwrap() + "\n"),
+            ("schemas/module.schema.json", schema(Document::Module).unwrap() + "\n"),
             ("docs/reference/configuration.md", page),
         ] {
             assert!(committed(path) == text, "{path} is not current: run `cargo xtask codegen`");

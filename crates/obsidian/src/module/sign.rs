@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use obsidian_registry::{Digest, Envelope, Manifest, Statement};
+use obsidian_registry::{Digest, Envelope, Statement};
 use time::{Duration, OffsetDateTime};
 
-use super::{envelope_path, read_envelope};
+use super::{envelope_path, read_envelope, read_manifest, read_module};
 
 /// Sign a module; run again with another key to add that holder's signature
 #[derive(Args)]
-pub(crate) struct SignArguments {
+pub(super) struct SignArguments {
     /// The module: a WebAssembly component
     file: PathBuf,
     /// The signer's private key, from `obsidian key new`
@@ -33,8 +33,7 @@ pub(crate) struct SignArguments {
 
 pub(super) fn run(arguments: &SignArguments) -> Result<()> {
     let key = crate::key::read(&arguments.key)?;
-    let component =
-        std::fs::read(&arguments.file).with_context(|| format!("cannot read {}", arguments.file.display()))?;
+    let component = read_module(&arguments.file)?;
     let path = envelope_path(&arguments.file, arguments.envelope.as_ref());
     let statement = statement(arguments, &component)?;
     let envelope = if path.exists() {
@@ -54,10 +53,7 @@ pub(super) fn run(arguments: &SignArguments) -> Result<()> {
 }
 
 fn statement(arguments: &SignArguments, component: &[u8]) -> Result<Statement> {
-    let text = std::fs::read_to_string(&arguments.manifest)
-        .with_context(|| format!("cannot read the manifest {}", arguments.manifest.display()))?;
-    let manifest =
-        Manifest::parse(&text).with_context(|| format!("{} cannot be used", arguments.manifest.display()))?;
+    let manifest = read_manifest(&arguments.manifest)?;
     // Whole seconds: what is signed is also read by people.
     let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
     let mut statement = Statement::about(component, &manifest, now);
@@ -72,7 +68,8 @@ fn statement(arguments: &SignArguments, component: &[u8]) -> Result<Statement> {
 /// A second holder signs what the first one signed, times included, and nothing else.
 fn same_statement(signed: &Statement, meant: &Statement) -> Result<()> {
     let name = (&signed.name, &signed.version) == (&meant.name, &meant.version);
-    if name && signed.digest == meant.digest && signed.capabilities == meant.capabilities && signed.sbom == meant.sbom {
+    let asked = (&signed.capabilities, &signed.limits) == (&meant.capabilities, &meant.limits);
+    if name && asked && signed.digest == meant.digest && signed.sbom == meant.sbom {
         return Ok(());
     }
     bail!("it was signed for {} {} (sha256:{})", signed.name, signed.version, signed.digest)

@@ -5,12 +5,17 @@
 mod bad_inputs;
 mod command_line;
 mod core_route;
+#[path = "../../../obsidian-wire/tests/wire/oci/process.rs"]
+mod docker_registry;
 mod doctor;
 mod exactness;
 mod faults;
 mod functions;
 mod load;
 mod models;
+mod module_build;
+mod module_registry;
+mod module_run;
 mod openai_client;
 #[path = "../../../obsidian-wire/tests/wire/registry.rs"]
 #[expect(dead_code, reason = "shared with the tests of the registry client, which use more of it")]
