@@ -6,15 +6,22 @@ use anyhow::Result;
 
 use crate::{command, parity};
 
+/// Benchmarks whose figures are microseconds of our own code and of the peer's: both as users run them.
+const FUNCTIONS: [&str; 6] = ["burst", "density", "http", "instantiate", "isolation", "swap"];
+
 /// Runs the benchmark called `name`; the bench program knows the names and refuses others.
 pub(crate) fn run(name: &str) -> Result<()> {
     let mut bench = command::cargo_command();
-    bench.args(["run", "--quiet", "--package", "obsidian-bench", "--", name]);
+    bench.args(["run", "--quiet", "--package", "obsidian-bench"]);
+    if FUNCTIONS.contains(&name) {
+        bench.arg("--release");
+    }
+    bench.args(["--", name]);
     if name == "decode" {
         // The peer is llama.cpp, which lives in a workspace of its own.
         bench.env("OBSIDIAN_LLAMA_PEER", parity::build_peer()?);
     }
-    if name == "gateway" {
+    if matches!(name, "gateway" | "http" | "swap") {
         bench.env("OBSIDIAN_BINARY", optimised()?);
     }
     command::run(&mut bench)

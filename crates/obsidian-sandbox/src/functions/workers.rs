@@ -150,7 +150,7 @@ impl Future for Turns {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Some(mut job) = self.job.take() else { return Poll::Ready(()) };
-        self.meter.begin();
+        self.meter.begin(self.slower.is_none());
         let polled = job.as_mut().poll(context);
         self.meter.end();
         if polled.is_ready() {

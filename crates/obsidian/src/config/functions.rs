@@ -122,7 +122,9 @@ impl GrantSection {
     fn grant(&self) -> Result<Grant, String> {
         let host = |text: &String| text.parse::<OutboundGrant>().map_err(|error| format!("functions.grant: {error}"));
         if self.private.iter().any(|host| host == "*") {
-            return Err("functions.grant.private names hosts one by one: \"*\" would open this whole network".to_owned());
+            return Err(
+                "functions.grant.private names hosts one by one: \"*\" would open this whole network".to_owned()
+            );
         }
         let mut environment: BTreeMap<_, _> =
             self.environment.iter().map(|(key, text)| (key.clone(), EnvironmentValue::Text(text.clone()))).collect();

@@ -28,7 +28,9 @@ impl Package {
     pub(super) fn open(path: &Path, name: Option<&str>) -> Result<Self> {
         let (folder, named) = match path.is_dir() {
             true => (path, None),
-            false => (path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")), Some(path)),
+            false => {
+                (path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")), Some(path))
+            }
         };
         let manifest_path = folder.join("obsidian.toml");
         let manifest = if manifest_path.exists() {

@@ -133,10 +133,14 @@ fn a_function_is_deployed_replaced_and_looked_after_from_the_command_line() {
     assert_eq!(node.call("/fn/shop/"), (200, "0.1.0".to_owned(), "hello\n".to_owned()));
     // With a manifest that asks for something.
     node.module("shop", &conformance(), "1.0.0");
-    let manifest = "name = \"shop\"\nversion = \"1.0.0\"\n[capabilities]\nstores = [\"cart\"]\nenvironment = [\"TOKEN\"]\n";
+    let manifest =
+        "name = \"shop\"\nversion = \"1.0.0\"\n[capabilities]\nstores = [\"cart\"]\nenvironment = [\"TOKEN\"]\n";
     node.write("shop/obsidian.toml", manifest);
     let printed = node.done(&["fn", "deploy", "shop"]);
-    assert!(printed.contains("not granted by this node: environment TOKEN") && printed.contains("fn rollback"), "{printed}");
+    assert!(
+        printed.contains("not granted by this node: environment TOKEN") && printed.contains("fn rollback"),
+        "{printed}"
+    );
     assert_eq!(node.call("/fn/shop/store/cart/increment?key=n&value=3").2, "3\n");
     node.call("/fn/shop/log?level=warn&context=cart&text=empty");
     let logs = node.done(&["fn", "logs", "shop", "-n", "5"]);
@@ -173,7 +177,8 @@ fn what_was_tampered_with_is_refused_with_exit_code_3() {
     let node = Node::start();
     node.module("shop", &hello(), "1.0.0");
     let key = node.path("data/functions/development.key");
-    let sign = ["module", "sign", "shop/dist/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
+    let sign =
+        ["module", "sign", "shop/dist/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
     node.done(&sign);
     assert!(node.path("shop/dist/shop.wasm.dsse").exists());
     let deploy = ["fn", "deploy", "shop/dist/shop.wasm", "--public"];
