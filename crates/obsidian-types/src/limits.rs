@@ -224,8 +224,6 @@ pub const MAX_OUTBOUND_HEADER_BYTES: usize = 64 << 10;
 pub const MAX_DEPLOYMENTS: usize = 16_384;
 /// Largest component that is deployed, bytes.
 pub const MAX_COMPONENT_BYTES: usize = 128 << 20;
-/// Parts of one composed function, its root among them.
-pub const MAX_FUNCTION_PARTS: usize = 16;
 /// Host names that lead to functions of one node.
 pub const MAX_FUNCTION_HOSTS: usize = 1_024;
 /// Requests to functions of one tenant that run and wait at once, unless told otherwise; the next gets 429.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use obsidian_registry::{Digest, Envelope, Refusal};
 use obsidian_types::TenantId;
-use obsidian_types::limits::{FUNCTION_DRAIN_MS, MAX_DEPLOYMENTS, MAX_FUNCTION_HOSTS, MAX_FUNCTION_PARTS};
+use obsidian_types::limits::{FUNCTION_DRAIN_MS, MAX_COMPOSED_PARTS, MAX_DEPLOYMENTS, MAX_FUNCTION_HOSTS};
 
 use super::deployment::{Deployed, Key, Table, Version, is_host};
 use super::disk::{Record, Release, ShadowRecord, Signed};
@@ -261,8 +261,8 @@ impl Deploy {
         if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
             return invalid(format!("`{name:.64}` cannot be a function's name: use lower-case letters, digits and '-'"));
         }
-        if self.parts.len() >= MAX_FUNCTION_PARTS {
-            return invalid(format!("a function has at most {MAX_FUNCTION_PARTS} parts, its root among them"));
+        if self.parts.len() > MAX_COMPOSED_PARTS {
+            return invalid(format!("a function has at most {MAX_COMPOSED_PARTS} parts beside its root"));
         }
         let hosts = self.hosts.iter().flatten();
         if let Some(host) = hosts.clone().find(|host| !is_host(host)) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use obsidian_registry::{PolicyError, Refusal};
+use obsidian_registry::{ComposeError, PolicyError, Refusal};
 use obsidian_sandbox::SandboxError;
 use obsidian_sandbox::functions::FunctionError;
 use thiserror::Error;
@@ -31,6 +31,9 @@ pub enum ChangeError {
     /// The component cannot run here.
     #[error("{0}")]
     Load(#[from] SandboxError),
+    /// Its parts do not fit together.
+    #[error("{0}")]
+    Compose(#[from] ComposeError),
     /// Its grants cannot be made up.
     #[error("{0}")]
     Grant(#[from] GrantError),
@@ -63,6 +66,7 @@ impl ChangeError {
             Self::Conflict(_) => (409, "conflict"),
             Self::Full(_) => (409, "full"),
             Self::Load(_) => (422, "does_not_load"),
+            Self::Compose(_) => (422, "does_not_compose"),
             Self::Grant(_) => (422, "grant"),
             Self::Warm(_) => (422, "does_not_start"),
             Self::Trust { .. } => (500, "trust_policy"),

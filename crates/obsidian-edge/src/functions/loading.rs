@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use obsidian_registry::{Artifact, Digest, Envelope, Ledger, Refusal, Statement, TrustPolicy, Verified};
-use obsidian_types::{FunctionLimits, TenantId};
+use obsidian_types::TenantId;
 use time::OffsetDateTime;
 
 use super::Inner;
@@ -65,8 +65,7 @@ impl Inner {
             asked.models.extend(more.models);
             asked.environment.extend(more.environment);
         }
-        let limits = asked_limits(statement);
-        let (mut grants, denied) = self.settings.policy.decide(&key.tenant, &module, &asked, &limits)?;
+        let (mut grants, denied) = self.settings.policy.decide(&key.tenant, &module, &asked, &statement.limits)?;
         let mut tenant = key.tenant.clone();
         if let Purpose::Shadow { outbound } = purpose {
             // A copy must not do a second time what the original did: its stores are its own, and it stays inside.
@@ -140,13 +139,8 @@ fn shadow_tenant(tenant: &TenantId) -> TenantId {
     TenantId::new(format!("{tenant}#shadow"))
 }
 
-/// The limits a module asks for.
-fn asked_limits(_statement: &Statement) -> FunctionLimits {
-    FunctionLimits::default()
-}
-
 /// One component of the root and what fills its imports.
 fn compose(root: &Judged, parts: &[(String, Judged)]) -> Result<Verified<Artifact>, ChangeError> {
-    let _ = (&root.artifact, parts);
-    Err(ChangeError::Invalid("composition is not there yet".to_owned()))
+    let plugs: Vec<_> = parts.iter().map(|(_, part)| &part.artifact).collect();
+    Ok(Verified::composed(&root.statement.name, &root.artifact, &plugs)?)
 }

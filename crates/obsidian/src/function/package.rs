@@ -12,9 +12,6 @@ use time::OffsetDateTime;
 use crate::client::Admin;
 use crate::exit::Stop;
 
-/// Where `cargo` leaves components.
-const CARGO_OUTPUT: &str = "target/wasm32-wasip2/release";
-
 /// A component on this machine.
 pub(super) struct Package {
     /// The component's file.
@@ -44,7 +41,7 @@ impl Package {
         };
         let file = match named {
             Some(file) => file.to_owned(),
-            None => built(folder, &manifest.name)?,
+            None => built(folder, &manifest)?,
         };
         let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         if bytes.len() > MAX_COMPONENT_BYTES {
@@ -116,26 +113,23 @@ fn plain_manifest(file: &Path, name: Option<&str>) -> Result<Manifest> {
         .with_context(|| format!("{} has no obsidian.toml beside it: name the function with --name", file.display()))
 }
 
-/// The component that was built from the manifest in `folder`.
-fn built(folder: &Path, name: &str) -> Result<PathBuf> {
-    let underscored = name.replace('-', "_");
-    let candidates = [
-        folder.join(format!("{name}.wasm")),
-        folder.join(format!("dist/{name}.wasm")),
-        folder.join(format!("{CARGO_OUTPUT}/{underscored}.wasm")),
-        folder.join(format!("{CARGO_OUTPUT}/{name}.wasm")),
-    ];
+/// The component that was built from the manifest in `folder`: by `obsidian module build`, or by its command alone.
+fn built(folder: &Path, manifest: &Manifest) -> Result<PathBuf> {
+    let command = manifest.build.as_ref().map(|build| folder.join(&build.output));
+    let candidates = [Some(folder.join(format!("{}.wasm", manifest.name))), command];
     let newest = candidates
-        .iter()
-        .filter_map(|path| Some((std::fs::metadata(path).ok()?.modified().ok()?, path)))
+        .into_iter()
+        .flatten()
+        .filter_map(|path| Some((std::fs::metadata(&path).ok()?.modified().ok()?, path)))
         .max_by_key(|(modified, _)| *modified);
     let Some((_, path)) = newest else {
         bail!(
-            "{} has no component of the module {name}: build it with `obsidian module build`, or name the file",
-            folder.display()
+            "{} has no component of the module {}: build it with `obsidian module build`, or name the file",
+            folder.display(),
+            manifest.name
         );
     };
-    Ok(path.clone())
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -153,8 +147,7 @@ mod tests {
         std::fs::write(folder.path().join("obsidian.toml"), "name = \"shop\"\nversion = \"2.0.0\"\n").unwrap();
         let error = Package::open(folder.path(), None).err().unwrap().to_string();
         assert!(error.contains("no component of the module shop"), "{error}");
-        std::fs::create_dir(folder.path().join("dist")).unwrap();
-        std::fs::write(folder.path().join("dist/shop.wasm"), "new").unwrap();
+        std::fs::write(folder.path().join("shop.wasm"), "new").unwrap();
         let package = Package::open(folder.path(), None).unwrap();
         assert_eq!((package.name(), package.version().as_str()), ("shop", "2.0.0"));
         assert_eq!(package.digest(), obsidian_registry::Digest::of(b"new"));

@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: &DeployArguments) -> Result<()> {
     // What is there now comes first, and its faults end the command; later ones are told and waited out.
     redeploy(arguments, &admin, &mut deployed).await?;
     let (changed, mut changes) = tokio::sync::mpsc::channel(1);
-    let folder = watched_folder(path)?;
+    let folder = watched_folder(&Package::open(path, arguments.name())?.file)?;
     println!("watching {}; Ctrl-C ends it", folder.display());
     let watching = std::thread::Builder::new().name("watch".to_owned()).spawn(move || watch(&folder, &changed))?;
     loop {
@@ -48,12 +48,9 @@ pub(super) async fn run(arguments: &DeployArguments) -> Result<()> {
     }
 }
 
-/// Where changes show: the folder itself, or the one the file lies in, because builds replace files.
-fn watched_folder(path: &Path) -> Result<PathBuf> {
-    let whole = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
-    if whole.is_dir() {
-        return Ok(whole);
-    }
+/// Where changes show: the folder that the file lies in, because builds replace files.
+fn watched_folder(file: &Path) -> Result<PathBuf> {
+    let whole = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
     Ok(whole.parent().context("a file lies in a folder")?.to_owned())
 }
 
@@ -66,7 +63,7 @@ fn watch(folder: &Path, changed: &tokio::sync::mpsc::Sender<()>) -> Result<()> {
             let _ = sender.try_send(());
         }
     })?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
     while events.recv().is_ok() {
         // Builds write in several steps: wait until they are quiet.
         while !matches!(events.recv_timeout(SETTLED), Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) {

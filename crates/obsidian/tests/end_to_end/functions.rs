@@ -65,7 +65,7 @@ impl Node {
 
     /// A folder with a component and a manifest.
     fn module(&self, name: &str, component: &[u8], version: &str) {
-        self.write(&format!("{name}/dist/shop.wasm"), component);
+        self.write(&format!("{name}/shop.wasm"), component);
         self.write(&format!("{name}/obsidian.toml"), format!("name = \"shop\"\nversion = \"{version}\"\n"));
     }
 
@@ -177,33 +177,30 @@ fn what_was_tampered_with_is_refused_with_exit_code_3() {
     let node = Node::start();
     node.module("shop", &hello(), "1.0.0");
     let key = node.path("data/functions/development.key");
-    let sign =
-        ["module", "sign", "shop/dist/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
+    let sign = ["module", "sign", "shop/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
     node.done(&sign);
-    assert!(node.path("shop/dist/shop.wasm.dsse").exists());
-    let deploy = ["fn", "deploy", "shop/dist/shop.wasm", "--public"];
-    let manifest = std::fs::read(node.path("shop/obsidian.toml")).unwrap();
-    node.write("shop/dist/obsidian.toml", manifest);
+    assert!(node.path("shop/shop.wasm.dsse").exists());
+    let deploy = ["fn", "deploy", "shop/shop.wasm", "--public"];
     // One byte of the component; the last one lies in a section of names.
     let mut bytes = hello();
     *bytes.last_mut().unwrap() ^= 1;
-    node.write("shop/dist/shop.wasm", &bytes);
+    node.write("shop/shop.wasm", &bytes);
     let (code, error) = node.refused(&deploy);
     assert!(code == 3 && error.contains("the file was changed"), "{code} {error}");
-    node.write("shop/dist/shop.wasm", hello());
+    node.write("shop/shop.wasm", hello());
     // The envelope.
-    let envelope = std::fs::read_to_string(node.path("shop/dist/shop.wasm.dsse")).unwrap();
+    let envelope = std::fs::read_to_string(node.path("shop/shop.wasm.dsse")).unwrap();
     let parsed: Value = serde_json::from_str(&envelope).unwrap();
     let payload = parsed["payload"].as_str().unwrap();
     let flipped = format!("{}{}", &payload[..payload.len() - 8], "fX0K".repeat(2));
-    node.write("shop/dist/shop.wasm.dsse", envelope.replace(payload, &flipped));
+    node.write("shop/shop.wasm.dsse", envelope.replace(payload, &flipped));
     let (code, error) = node.refused(&deploy);
     assert!(code == 3 && error.contains("not over this document"), "{code} {error}");
-    node.write("shop/dist/shop.wasm.dsse", &envelope);
+    node.write("shop/shop.wasm.dsse", &envelope);
     node.done(&deploy);
     assert_eq!(node.call("/fn/shop/"), (200, "1.0.0".to_owned(), "hello\n".to_owned()));
     // A stranger's key, and a step back.
-    std::fs::remove_file(node.path("shop/dist/shop.wasm.dsse")).unwrap();
+    std::fs::remove_file(node.path("shop/shop.wasm.dsse")).unwrap();
     node.done(&["key", "new", "stranger.key"]);
     node.module("next", &conformance(), "0.9.0");
     let (code, error) = node.refused(&["fn", "deploy", "next", "--key", "stranger.key"]);
@@ -243,8 +240,8 @@ fn no_request_fails_while_versions_change_and_a_save_is_a_deployment() {
     let mut version = call(&url).1;
     for component in [conformance(), hello(), conformance()] {
         // A build replaces the file.
-        node.write("shop/dist/shop.new", &component);
-        std::fs::rename(node.path("shop/dist/shop.new"), node.path("shop/dist/shop.wasm")).unwrap();
+        node.write("shop/shop.new", &component);
+        std::fs::rename(node.path("shop/shop.new"), node.path("shop/shop.wasm")).unwrap();
         wait("the next version", || call(&url).1 != version);
         version = call(&url).1;
         assert!(version.starts_with("1.0.0-dev."), "{version}");
