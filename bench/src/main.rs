@@ -5,6 +5,7 @@
 
 mod attach;
 mod decode;
+mod functions;
 mod gateway;
 mod memory;
 mod report;
@@ -25,6 +26,18 @@ enum Bench {
     Attach(attach::Options),
     /// Prefill and decoding, native and in a sandbox, against llama.cpp
     Decode(decode::Options),
+    /// A function's start: a fresh instance, and the first answer from compiled code on disk
+    Instantiate(functions::instantiate::Options),
+    /// A hello over HTTP, against `wasmtime serve`
+    Http(functions::http::Options),
+    /// Ten thousand live sandboxes in one process
+    Density(functions::density::Options),
+    /// A thousand requests at once after a minute of silence
+    Burst(functions::burst::Options),
+    /// What neighbours feel of a hostile tenant
+    Isolation(functions::isolation::Options),
+    /// A function replaced and rolled back under load
+    Swap(functions::swap::Options),
     /// What the core route adds to a call upstream, against LiteLLM's proxy
     Gateway(gateway::Options),
 }
@@ -33,6 +46,12 @@ fn main() -> anyhow::Result<()> {
     let report = match Command::parse().bench {
         Bench::Attach(options) => attach::run(&options)?,
         Bench::Decode(options) => decode::run(&options)?,
+        Bench::Instantiate(options) => functions::instantiate::run(&options)?,
+        Bench::Http(options) => functions::http::run(&options)?,
+        Bench::Density(options) => functions::density::run(&options)?,
+        Bench::Burst(options) => functions::burst::run(&options)?,
+        Bench::Isolation(options) => functions::isolation::run(&options)?,
+        Bench::Swap(options) => functions::swap::run(&options)?,
         Bench::Gateway(options) => gateway::run(&options)?,
     };
     println!("{}", report.table());

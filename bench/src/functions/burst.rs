@@ -30,7 +30,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new("burst")?;
     std::fs::create_dir_all(&options.directory)?;
     let engines = engines(&options.directory)?;
-    let host = host(&engines, &FunctionHostOptions { threads: 2, cores: Vec::new(), instances: 2_048, running: 1_024 })?;
+    let host =
+        host(&engines, &FunctionHostOptions { threads: 2, cores: Vec::new(), instances: 2_048, running: 1_024 })?;
     let hello = obsidian_guests::functions_hello()?;
     let runtime = runtime()?;
     for (name, reuse) in [("fresh instances", 1), ("reused instances", 1_000)] {

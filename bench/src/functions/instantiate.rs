@@ -68,7 +68,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
             ours.add(cold(&options.directory, options.loads, artifact)?);
             theirs.add(bare.first_answers(&file, options.loads)?);
         }
-        eprintln!("cold aot {name}: component {} bytes, compiled {} bytes", artifact.bytes.len(), std::fs::metadata(&file)?.len());
+        eprintln!(
+            "cold aot {name}: component {} bytes, compiled {} bytes",
+            artifact.bytes.len(),
+            std::fs::metadata(&file)?.len()
+        );
         rows(&mut report, format!("cold aot {name}"), ours, theirs);
     }
     Ok(report)

@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let hello = obsidian_guests::functions_hello()?;
     let neighbour = load(&host, &hello, "neighbour", FunctionLimits::default())?;
     measure(options, &neighbour)?;
-    for path in ["/loop", "/memory/grow", "/recurse", "/trap/unreachable", "/log", "/handles"] {
+    for path in ["/loop", "/grow", "/recurse", "/unreachable", "/log?n=100000", "/handles?n=100000"] {
         let alone = measure(options, &neighbour)?;
         let attack = Attack::begin(&host, path)?;
         std::thread::sleep(Duration::from_millis(300));
@@ -45,7 +45,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
         eprintln!("{path}: {answers} attacks answered, {refusals} ended with their own error");
         for (metric, share) in [("p50", 0.5), ("p99", 0.99)] {
             let (ours, alone) = (percentile(&beside, share), percentile(&alone, share));
-            let peer = Peer { name: "the same alone", version: "no attack".to_owned(), spread: Spread::of(vec![alone]) };
+            let peer =
+                Peer { name: "the same alone", version: "no attack".to_owned(), spread: Spread::of(vec![alone]) };
             report.rows.push(Row {
                 case: format!("beside {path}"),
                 metric,

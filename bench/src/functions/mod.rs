@@ -90,7 +90,12 @@ fn grants(limits: FunctionLimits) -> FunctionGrants {
     FunctionGrants { limits, ..FunctionGrants::default() }
 }
 
-fn load(host: &FunctionHost, artifact: &Verified<Artifact>, tenant: &str, limits: FunctionLimits) -> anyhow::Result<FunctionModule> {
+fn load(
+    host: &FunctionHost,
+    artifact: &Verified<Artifact>,
+    tenant: &str,
+    limits: FunctionLimits,
+) -> anyhow::Result<FunctionModule> {
     Ok(host.load(artifact, &TenantId::new(tenant), grants(limits))?)
 }
 

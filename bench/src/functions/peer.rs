@@ -126,7 +126,8 @@ impl Bare {
         let out = store.data_mut().http().new_response_outparam(sender).map_err(plain)?;
         let instance = linked.instantiate_async(&mut store).await.map_err(plain)?;
         // The body streams while the guest writes it, so both sides run at once.
-        let called = async { instance.wasi_http_incoming_handler().call_handle(&mut store, request, out).await.map_err(plain) };
+        let called =
+            async { instance.wasi_http_incoming_handler().call_handle(&mut store, request, out).await.map_err(plain) };
         let read = async {
             let response = answer.await.context("no answer")?.map_err(|code| anyhow!("{code:?}"))?;
             response.into_body().collect().await.map_err(|code| anyhow!("{code:?}"))?;

@@ -48,10 +48,8 @@ impl Server {
         let folder = tempfile::tempdir()?;
         let address = free_address()?;
         let config = folder.path().join("edge.toml");
-        let text = format!(
-            "listen = \"{address}\"\ndata_dir = \"{}\"\n\n[functions]\n",
-            folder.path().join("data").display()
-        );
+        let text =
+            format!("listen = \"{address}\"\ndata_dir = \"{}\"\n\n[functions]\n", folder.path().join("data").display());
         std::fs::write(&config, text)?;
         let log = File::create(folder.path().join("log"))?;
         let binary = binary()?;
@@ -145,7 +143,8 @@ fn wasmtime() -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    let features = "serve,run,cranelift,parallel-compilation,pooling-allocator,component-model,component-model-async,wasi-http";
+    let features =
+        "serve,run,cranelift,parallel-compilation,pooling-allocator,component-model,component-model-async,wasi-http";
     let status = Command::new("cargo")
         .args(["install", "wasmtime-cli", "--locked", "--version", WASMTIME_VERSION, "--no-default-features"])
         .args(["--features", features, "--root"])

@@ -11,7 +11,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _, p2, p3};
 
-use super::body::{BodyError, Bounded, FunctionBody};
+use super::body::{BodyError, Bounded, FunctionBody, Verdict};
 use super::error::FunctionError;
 use super::instance::{Exports, Instance};
 use super::meter::Meter;
@@ -35,12 +35,20 @@ pub enum InstanceStart {
 pub(super) struct Reply {
     sender: Arc<Mutex<Option<oneshot::Sender<Answered>>>>,
     warm: Arc<AtomicBool>,
+    pub(super) verdict: Verdict,
 }
 
 impl Reply {
     pub(super) fn new() -> (Self, oneshot::Receiver<Answered>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { sender: Arc::new(Mutex::new(Some(sender))), warm: Arc::default() }, receiver)
+        (
+            Self { sender: Arc::new(Mutex::new(Some(sender))), warm: Arc::default(), verdict: Verdict::default() },
+            receiver,
+        )
+    }
+
+    fn is_sent(&self) -> bool {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Whether it was the first.
@@ -76,16 +84,19 @@ impl Job {
         let wall = Duration::from_millis(limits.wall_ms);
         let too_long = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| Bounded::new(body, limits.request_body_bytes, too_long.clone()));
-        let served = tokio::time::timeout_at(began + wall, serve(&module, request, &reply, &meter)).await;
+        let mut serving = Box::pin(serve(&module, request, &reply, &meter));
+        let served = tokio::time::timeout_at(began + wall, &mut serving).await;
         let name = || module.origin.id.module.clone();
-        let mut outcome = match served {
-            Ok(outcome) => outcome,
-            Err(_) => Err(FunctionError::WallTime { module: name(), limit_ms: limits.wall_ms }),
-        };
-        if outcome.is_err() && too_long.load(Ordering::Relaxed) {
+        let mut outcome = served.unwrap_or_else(|_| {
+            // Before the instance goes, whose end a reader of the body would take for the body's.
+            reply.verdict.cut(BodyError::Timeout);
+            Err(FunctionError::WallTime { module: name(), limit_ms: limits.wall_ms })
+        });
+        drop(serving);
+        let silent = outcome.is_ok() && !reply.is_sent();
+        if (silent || outcome.is_err()) && too_long.load(Ordering::Relaxed) {
             outcome = Err(FunctionError::RequestTooLong { module: name(), limit: limits.request_body_bytes });
-        }
-        if outcome.is_ok() && reply.send(Err(FunctionError::NoAnswer { module: name() })) {
+        } else if silent {
             outcome = Err(FunctionError::NoAnswer { module: name() });
         }
         if let Err(failure) = &outcome {
@@ -125,10 +136,17 @@ async fn serve(
         Exports::P3(exports) => call_p3(store, exports, request, reply, response_limit).await,
     };
     module.counters.used(instance.store.data().memory_bytes());
-    called.map_err(|error| match error.downcast_ref::<Refused>() {
-        Some(Refused(code)) => FunctionError::Refused { module: module.origin.id.module.clone(), code: code.clone() },
-        None => instance.store.data_mut().explain(&error),
-    })?;
+    if let Err(error) = called {
+        let failure = match error.downcast_ref::<Refused>() {
+            Some(Refused(code)) => {
+                FunctionError::Refused { module: module.origin.id.module.clone(), code: code.clone() }
+            }
+            None => instance.store.data_mut().explain(&error),
+        };
+        // Before the instance goes, whose end a reader of the body would take for the body's.
+        reply.verdict.cut(BodyError::BrokenOff(failure.kind().to_owned()));
+        return Err(failure);
+    }
     instance.uses += 1;
     if instance.uses < module.origin.grants.limits.reuse {
         module.warm.put(instance);

@@ -1,8 +1,8 @@
 //! Bodies on their way in and out of a function. They stream: no side ever holds a whole one.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -89,15 +89,28 @@ impl Body for Bounded {
     }
 }
 
+/// Why a body that seems to have ended was cut off in truth: the standard's host ends the body of an instance that goes
+/// as if the guest had ended it.
+#[derive(Clone, Default)]
+pub(super) struct Verdict(Arc<OnceLock<BodyError>>);
+
+impl Verdict {
+    /// The instance is about to go; the first reason counts.
+    pub(super) fn cut(&self, reason: BodyError) {
+        let _ = self.0.set(reason);
+    }
+}
+
 /// A response body that ends the instance's work when it is dropped before its end.
 pub(super) struct Attended {
     inner: Bounded,
     running: Option<Running>,
+    verdict: Verdict,
 }
 
 impl Attended {
-    pub(super) fn new(inner: Bounded, running: Running) -> Self {
-        let mut attended = Self { inner, running: Some(running) };
+    pub(super) fn new(inner: Bounded, running: Running, verdict: Verdict) -> Self {
+        let mut attended = Self { inner, running: Some(running), verdict };
         attended.note_end(attended.inner.is_end_stream());
         attended
     }
@@ -121,6 +134,11 @@ impl Body for Attended {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(None) = &polled
+            && let Some(reason) = self.verdict.0.get()
+        {
+            return Poll::Ready(Some(Err(reason.clone())));
+        }
         if let Poll::Ready(frame) = &polled {
             // A body of known length may never be asked for its end: its last frame is its end.
             let ended = frame.is_none() || self.inner.is_end_stream();

@@ -73,10 +73,8 @@ impl Host {
         }
         // Not under the lock: compiling takes seconds. Two who load the same at once waste one of the two.
         let component = self.engines.cache().load(&lane.engine, artifact)?;
-        let linked = Linked::new(lane, &component).map_err(|error| SandboxError::Artifact {
-            name: artifact.name.clone(),
-            reason: format!("{error:#}"),
-        })?;
+        let linked = Linked::new(lane, &component)
+            .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
         let linked = Arc::new(linked);
         let mut all = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, linked| linked.strong_count() > 0);

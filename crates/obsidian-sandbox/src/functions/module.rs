@@ -85,10 +85,10 @@ impl Inner {
 
     async fn wait(&self, began: Instant) -> Result<OwnedSemaphorePermit, FunctionError> {
         let limits = &self.origin.grants.limits;
-        let busy = || FunctionError::Busy {
+        let busy = |waiting| FunctionError::Busy {
             module: self.origin.id.module.clone(),
             running: self.counters.running.load(Ordering::Relaxed),
-            waiting: self.counters.waiting.load(Ordering::Relaxed),
+            waiting,
         };
         if self.places.is_closed() {
             return Err(FunctionError::Stopping);
@@ -96,13 +96,13 @@ impl Inner {
         let waiting = self.counters.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(self);
         if waiting >= limits.queue {
-            return Err(busy());
+            return Err(busy(waiting));
         }
         let last = began + Duration::from_millis(limits.wall_ms);
         match tokio::time::timeout_at(last, self.places.clone().acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) => Err(FunctionError::Stopping),
-            Err(_) => Err(busy()),
+            Err(_) => Err(busy(waiting)),
         }
     }
 
@@ -168,6 +168,7 @@ impl FunctionModule {
         };
         let place = admitted.inspect_err(|failure| inner.counters.failed(failure))?;
         let (reply, answered) = Reply::new();
+        let verdict = reply.verdict.clone();
         let meter = Meter::new();
         let patient = inner.counters.recent_cpu() > PROMPT;
         let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), place, began };
@@ -175,8 +176,9 @@ impl FunctionModule {
         match answered.await {
             Ok(Ok(response)) => {
                 let limit = limits.response_body_bytes;
-                Ok(response
-                    .map(|body| Attended::new(Bounded::new(body, limit, Arc::default()), running).boxed_unsync()))
+                Ok(response.map(|body| {
+                    Attended::new(Bounded::new(body, limit, Arc::default()), running, verdict).boxed_unsync()
+                }))
             }
             Ok(Err(failure)) => {
                 // It has ended, or is about to; what it still does is put its place back.

@@ -42,9 +42,14 @@ pub(super) fn write_line(origin: &Origin, budget: &LogBudget, level: LogLevel, c
     origin.services.log.write(LogLine {
         function: origin.id.clone(),
         level,
-        context: context.chars().take(64).collect(),
-        text: String::from_utf8_lossy(cut).into_owned(),
+        context: context.chars().take(64).map(printable).collect(),
+        text: String::from_utf8_lossy(cut).chars().map(printable).collect(),
     });
+}
+
+/// A guest's text must not move the cursor of whoever reads it, nor look like several lines.
+fn printable(character: char) -> char {
+    if character.is_control() && character != '\t' { ' ' } else { character }
 }
 
 /// Makes a stream of an instance's output.

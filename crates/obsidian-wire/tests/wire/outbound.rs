@@ -102,14 +102,27 @@ async fn echo(request: Request) -> Response<Body> {
 }
 
 fn echoing() -> Router {
-    Router::new().route("/moved", any(|| async { (StatusCode::FOUND, [("location", "http://127.0.0.1/secret")]) })).fallback(echo)
+    Router::new()
+        .route("/moved", any(|| async { (StatusCode::FOUND, [("location", "http://127.0.0.1/secret")]) }))
+        .fallback(echo)
 }
 
 #[tokio::test]
 async fn what_is_not_public_is_refused_however_it_is_spelled() {
     let server = Server::start(echoing(), None).await;
     let port = server.address.port();
-    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254", "10.1.2.3"] {
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "10.1.2.3",
+    ] {
         let uri = format!("http://{host}:{port}/");
         match client().send(request(false, &uri, full(""))).await {
             Err(OutboundFailure::NotPublic { address, .. }) => {
@@ -265,7 +278,11 @@ async fn patience_ends() {
         Body::from_stream(first.chain(futures::stream::pending()))
     });
     let server = Server::start(stalling, None).await;
-    let mut outbound = request(true, &format!("http://{}/", server.address), Empty::new().map_err(|never| match never {}).boxed_unsync());
+    let mut outbound = request(
+        true,
+        &format!("http://{}/", server.address),
+        Empty::new().map_err(|never| match never {}).boxed_unsync(),
+    );
     outbound.between_bytes_timeout = Duration::from_millis(50);
     let mut body = client().send(outbound).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");

@@ -122,7 +122,9 @@ impl GrantSection {
     fn grant(&self) -> Result<Grant, String> {
         let host = |text: &String| text.parse::<OutboundGrant>().map_err(|error| format!("functions.grant: {error}"));
         if self.private.iter().any(|host| host == "*") {
-            return Err("functions.grant.private names hosts one by one: \"*\" would open this whole network".to_owned());
+            return Err(
+                "functions.grant.private names hosts one by one: \"*\" would open this whole network".to_owned()
+            );
         }
         let mut environment: BTreeMap<_, _> =
             self.environment.iter().map(|(key, text)| (key.clone(), EnvironmentValue::Text(text.clone()))).collect();
@@ -151,6 +153,11 @@ fn names<T>(list: &[String], read: impl Fn(&String) -> Result<T, String>) -> Res
 }
 
 impl FunctionsSection {
+    /// Cores that functions stay on.
+    pub(crate) fn cores(&self) -> &[usize] {
+        &self.cores
+    }
+
     /// The section of a file of its own, as `obsidian up --functions-file` takes it.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         use anyhow::Context as _;

@@ -26,8 +26,12 @@ pub(super) async fn run(arguments: &ListArguments) -> Result<()> {
         return Ok(());
     }
     let functions = listed["functions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let width = functions.iter().filter_map(|function| function["name"].as_str()).map(str::len).max().unwrap_or(4).max(4);
-    println!("{:<width$} {:<12} {:<16} {:<7} {:>8} {:>6} {:>6}  hosts", "name", "tenant", "version", "access", "answered", "failed", "warm");
+    let width =
+        functions.iter().filter_map(|function| function["name"].as_str()).map(str::len).max().unwrap_or(4).max(4);
+    println!(
+        "{:<width$} {:<12} {:<16} {:<7} {:>8} {:>6} {:>6}  hosts",
+        "name", "tenant", "version", "access", "answered", "failed", "warm"
+    );
     for function in functions {
         let text = |key: &str| function[key].as_str().unwrap_or_default();
         let current = &function["current"];
@@ -59,7 +63,11 @@ pub(super) async fn stats(arguments: &NamedArguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&view)?);
         return Ok(());
     }
-    println!("{name} of tenant {}: {}", view["tenant"].as_str().unwrap_or_default(), view["state"].as_str().unwrap_or_default());
+    println!(
+        "{name} of tenant {}: {}",
+        view["tenant"].as_str().unwrap_or_default(),
+        view["state"].as_str().unwrap_or_default()
+    );
     if let Some(reason) = view["reason"].as_str() {
         println!("  {reason}");
     }
@@ -77,9 +85,23 @@ fn show(role: &str, version: &Value) {
     println!("  {role}: {} {} (sha256:{})", text("module"), text("version"), text("digest"));
     let starts = number("warm_starts") + number("cold_starts");
     let share = if starts == 0 { 0.0 } else { 100.0 * number("warm_starts") as f64 / starts as f64 };
-    println!("    requests: {} answered, {} failed, {} running, {} waiting", number("answered"), number("failures"), number("running"), number("waiting"));
-    println!("    instances: {} live, {} warm; {share:.1} % of {starts} requests found one ready", number("live"), number("warm"));
-    println!("    processor: {:.1} ms in all; memory: {} at most", number("cpu_us") as f64 / 1000.0, size(number("peak_memory_bytes")));
+    println!(
+        "    requests: {} answered, {} failed, {} running, {} waiting",
+        number("answered"),
+        number("failures"),
+        number("running"),
+        number("waiting")
+    );
+    println!(
+        "    instances: {} live, {} warm; {share:.1} % of {starts} requests found one ready",
+        number("live"),
+        number("warm")
+    );
+    println!(
+        "    processor: {:.1} ms in all; memory: {} at most",
+        number("cpu_us") as f64 / 1000.0,
+        size(number("peak_memory_bytes"))
+    );
     for part in version["parts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         println!("    part: {part}");
     }

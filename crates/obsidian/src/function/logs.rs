@@ -59,6 +59,7 @@ fn show(entry: &Value) {
     let time = time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default();
     let text = |key: &str| entry[key].as_str().unwrap_or_default();
     // What a function writes must not steer the terminal.
-    let line: String = text("text").chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let line: String =
+        text("text").chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     println!("{time} {:<8} {} {}: {line}", text("level"), text("version"), text("context"));
 }

@@ -69,7 +69,8 @@ fn watch(folder: &Path, changed: &tokio::sync::mpsc::Sender<()>) -> Result<()> {
     watcher.watch(folder, RecursiveMode::Recursive)?;
     while events.recv().is_ok() {
         // Builds write in several steps: wait until they are quiet.
-        while !matches!(events.recv_timeout(SETTLED), Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) {}
+        while !matches!(events.recv_timeout(SETTLED), Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) {
+        }
         match changed.try_send(()) {
             Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Ok(()),
             Ok(()) | Err(tokio::sync::mpsc::error::TrySendError::Full(())) => {}

@@ -95,7 +95,8 @@ fn denial(import: &str, world: World) -> Option<&'static str> {
     let rule = DENIALS.iter().find(|(prefix, ..)| import.starts_with(prefix));
     match rule {
         Some((_, function, in_command)) => {
-            Some(if command { in_command } else { function }).filter(|note| !note.is_empty())
+            let note: &'static str = if command { in_command } else { function };
+            Some(note).filter(|note| !note.is_empty())
         }
         None if HARMLESS.iter().any(|prefix| import.starts_with(prefix)) => None,
         None if world == World::Library || world == World::Guest || import.starts_with("obsidian:") => None,

@@ -133,10 +133,14 @@ fn a_function_is_deployed_replaced_and_looked_after_from_the_command_line() {
     assert_eq!(node.call("/fn/shop/"), (200, "0.1.0".to_owned(), "hello\n".to_owned()));
     // With a manifest that asks for something.
     node.module("shop", &conformance(), "1.0.0");
-    let manifest = "name = \"shop\"\nversion = \"1.0.0\"\n[capabilities]\nstores = [\"cart\"]\nenvironment = [\"TOKEN\"]\n";
+    let manifest =
+        "name = \"shop\"\nversion = \"1.0.0\"\n[capabilities]\nstores = [\"cart\"]\nenvironment = [\"TOKEN\"]\n";
     node.write("shop/obsidian.toml", manifest);
     let printed = node.done(&["fn", "deploy", "shop"]);
-    assert!(printed.contains("not granted by this node: environment TOKEN") && printed.contains("fn rollback"), "{printed}");
+    assert!(
+        printed.contains("not granted by this node: environment TOKEN") && printed.contains("fn rollback"),
+        "{printed}"
+    );
     assert_eq!(node.call("/fn/shop/store/cart/increment?key=n&value=3").2, "3\n");
     node.call("/fn/shop/log?level=warn&context=cart&text=empty");
     let logs = node.done(&["fn", "logs", "shop", "-n", "5"]);
@@ -173,7 +177,8 @@ fn what_was_tampered_with_is_refused_with_exit_code_3() {
     let node = Node::start();
     node.module("shop", &hello(), "1.0.0");
     let key = node.path("data/functions/development.key");
-    let sign = ["module", "sign", "shop/dist/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
+    let sign =
+        ["module", "sign", "shop/dist/shop.wasm", "--manifest", "shop/obsidian.toml", "--key", key.to_str().unwrap()];
     node.done(&sign);
     assert!(node.path("shop/dist/shop.wasm.dsse").exists());
     let deploy = ["fn", "deploy", "shop/dist/shop.wasm", "--public"];
@@ -252,4 +257,29 @@ fn no_request_fails_while_versions_change_and_a_save_is_a_deployment() {
     let _ = watching.kill();
     let _ = watching.wait();
     assert!(failures.is_empty() && answered.load(Ordering::Relaxed) > 50, "{answered:?}: {failures:?}");
+}
+
+#[test]
+fn the_nodes_own_guests_are_exchanged_from_the_command_line() {
+    let node = Node::start();
+    let listed: Value = serde_json::from_str(&node.done(&["guest", "list", "--json"])).unwrap();
+    let shipped = listed[0]["current"]["version"].as_str().unwrap().to_owned();
+    let release = |version: &str| {
+        node.write("shield/shield.wasm", &guests::shield().unwrap().bytes);
+        node.write("shield/obsidian.toml", format!("name = \"shield\"\nversion = \"{version}\"\n"));
+        ["guest", "swap", "shield", "shield/shield.wasm"]
+    };
+    let swapped = node.done(&release("2.0.0"));
+    assert!(swapped.contains("shield 2.0.0 serves") && swapped.contains("switched in"), "{swapped}");
+    let table = node.done(&["guest", "list"]);
+    assert!(table.lines().any(|line| line.starts_with("shield   2.0.0 ") && line.contains(&shipped)), "{table}");
+    let (code, reason) = node.refused(&release("1.9.0"));
+    assert!(code == 3 && reason.contains("1.9.0"), "{code}: {reason}");
+    release("3.0.0");
+    let (code, reason) = node.refused(&["guest", "swap", "router", "shield/shield.wasm"]);
+    assert!(code == 1 && reason.contains("sign one under the name router"), "{code}: {reason}");
+    let back = node.done(&["guest", "rollback", "shield"]);
+    assert!(back.contains(&format!("shield {shipped} serves")), "{back}");
+    let (code, reason) = node.refused(&["guest", "rollback", "router"]);
+    assert!(code == 1 && reason.contains("no version of the router"), "{code}: {reason}");
 }

@@ -12,8 +12,8 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiB
 
 use crate::functions::body::BodyError;
 use crate::functions::origin::Origin;
-use crate::functions::output::LogBudget;
-use crate::functions::services::{OutboundCall, OutboundError};
+use crate::functions::output::{LogBudget, write_line};
+use crate::functions::services::{LogLevel, OutboundCall, OutboundError};
 
 /// How long connecting, the first byte and a pause may take unless the guest says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,9 +93,14 @@ impl WasiHttpHooks for Hooks {
             first_byte_timeout: options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT),
             between_bytes_timeout: options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT),
         };
-        let service = self.origin.services.outbound.clone();
+        let (origin, log) = (self.origin.clone(), self.log.clone());
         Box::new(async move {
-            let response = service.send(call).await.map_err(told)?;
+            let response = origin.services.outbound.send(call).await.map_err(|error| {
+                // The standard's codes say little; the function's own log says the rest.
+                let text = format!("outbound: {error}");
+                write_line(&origin, &log, LogLevel::Warn, "obsidian", text.as_bytes());
+                told(error)
+            })?;
             let response = response.map(|body| {
                 let body = body.map_frame(move |frame| {
                     // The place is given back with the body.
