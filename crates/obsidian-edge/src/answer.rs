@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use obsidian_sandbox::{Generation, ShieldSandbox};
 use obsidian_shield::{Restorer, Vault};
 use obsidian_types::limits::MAX_TOOL_CALLS;
 use obsidian_types::{FinishReason, PromptText};
@@ -82,14 +83,20 @@ struct CallOut {
 }
 
 impl Answer {
-    /// An answer that ends before any of `stop`.
-    pub(crate) fn new(choice: u32, stop: &[PromptText], vault: Arc<Vault>, outgoing: Arc<Outgoing>) -> Self {
+    /// An answer that ends before any of `stop`; `shield` restores it, the native one if `None`.
+    pub(crate) fn new(
+        choice: u32,
+        stop: &[PromptText],
+        vault: Arc<Vault>,
+        shield: Option<Arc<Generation<ShieldSandbox>>>,
+        outgoing: Arc<Outgoing>,
+    ) -> Self {
         Self {
             choice,
-            text: Restoring::new(vault.clone()),
+            text: Restoring::new(vault.clone(), shield.clone()),
             gate: TextGate::new(stop.iter().map(PromptText::expose)),
             logprobs: Vec::new(),
-            reasoning: Restoring::new(vault.clone()),
+            reasoning: Restoring::new(vault.clone(), shield),
             reasoning_gate: TextGate::new([]),
             escaped: None,
             calls: BTreeMap::new(),
@@ -192,7 +199,7 @@ impl Answer {
     }
 
     async fn send_text(&mut self, account: &Account, model: &str, passed: Passed) -> Result<bool, Fault> {
-        if self.text.native {
+        if self.text.is_native() {
             account.degrade("shield", "native");
         }
         if !passed.text.is_empty() || !self.logprobs.is_empty() {
@@ -203,7 +210,7 @@ impl Answer {
     }
 
     async fn send_reasoning(&mut self, account: &Account, model: &str, passed: Passed) -> Result<(), Fault> {
-        if self.reasoning.native {
+        if self.reasoning.is_native() {
             account.degrade("shield", "native");
         }
         if passed.text.is_empty() {
@@ -233,7 +240,7 @@ mod tests {
     fn restored(vault: &Vault, calls: &[String], size: usize) -> Vec<String> {
         let (events, mut arriving) = tokio::sync::mpsc::channel(4_096);
         let outgoing = Arc::new(Outgoing::new(events, Duration::from_secs(60)));
-        let mut answer = Answer::new(0, &[], Arc::new(vault.clone()), outgoing);
+        let mut answer = Answer::new(0, &[], Arc::new(vault.clone()), None, outgoing);
         let account = Account::open(&crate::fixtures::request("x"), Instant::now());
         let longest = calls.iter().map(String::len).max().unwrap_or_default();
         let work = async {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use obsidian_router::{Weights, WeightsError};
-use obsidian_sandbox::{ComputePool, Drafter, RouterSandbox, ShieldSandbox};
+use obsidian_sandbox::{ComputePool, Drafter, ModelShelf, RouterSandbox, ShieldSandbox};
 use obsidian_types::Residency;
 use obsidian_types::limits::{MAX_DRAFT_WINDOW, SHUTDOWN_GRACE_MS};
 use obsidian_wire::HubLink;
@@ -147,13 +147,15 @@ pub struct EdgeParts {
     /// Threads on which guests run.
     pub pool: ComputePool,
     /// The privacy shield in its sandbox.
-    pub shield: Arc<ShieldSandbox>,
+    pub shield: ShieldSandbox,
     /// The router in its sandbox.
-    pub router: Arc<RouterSandbox>,
+    pub router: RouterSandbox,
     /// The router's weights, as the text of the weights file.
     pub router_weights: RouterWeights,
     /// The draft model in its sandbox.
     pub drafter: Drafter,
+    /// Models beside the draft model, for requests that name them.
+    pub models: ModelShelf,
     /// The regional hub; without it this POP answers alone.
     pub hub: Option<HubLink>,
     /// Upstreams of the core route; without them there is none.
@@ -217,6 +219,11 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// A name that means something else.
+    #[error(
+        "a model beside the draft model is called {0}, which names a tier or the draft model: add it under another name"
+    )]
+    ModelName(String),
     /// The listener cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -4,17 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use obsidian_registry::{Artifact, Verified};
 use obsidian_wire::core::{CoreLink, CoreSetupError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate::ClientTls;
-use crate::functions::admin::Administration;
 use crate::config::{EdgeConfig, EdgeParts, ReloadError, ReloadSettings, StartError};
+use crate::functions::admin::Administration;
+use crate::guests::{self, GuestKind, GuestReport, SwapError, Swapped};
 use crate::http::server::Door;
 use crate::http::{routes, server};
-use crate::pop::{Ingress, Pop};
+use crate::pop::{AUTO, CORE, EDGE, HUB, Ingress, Pop};
 use crate::telemetry;
 use crate::watch::{self, Watched};
 
@@ -29,6 +31,7 @@ impl Edge {
     /// [`StartError`] when the settings are unsafe or outside their limits, or the listener cannot be had.
     pub async fn start(config: EdgeConfig, parts: EdgeParts) -> Result<EdgeHandle, StartError> {
         config.check()?;
+        check_names(&parts)?;
         let tls = config.tls.clone().map(ClientTls::load).transpose()?.map(Arc::new);
         telemetry::describe();
         let address = config.listen;
@@ -47,11 +50,21 @@ impl Edge {
         let door = Door { pop: pop.clone(), routes: routes(pop.clone()), tls: tls.clone(), stop: stop.clone(), grace };
         server.spawn(server::serve(listener, door));
         if let Some(administration) = administration {
-            server.spawn(administration.serve(stop.clone()));
+            server.spawn(administration.serve(pop.clone(), stop.clone()));
         }
         server.spawn(watch::files(Watched { pop: pop.clone(), tls: tls.clone(), keys_file }, stop.clone()));
         tracing::info!(pop = pop.config.pop_name, address = %local_addr, tls = tls.is_some(), "POP listens");
         Ok(EdgeHandle { pop, local_addr, stop, server, notice, grace })
+    }
+}
+
+/// The name of a model beside the draft model must lead to that model.
+fn check_names(parts: &EdgeParts) -> Result<(), StartError> {
+    let draft = parts.drafter.info().name.as_str();
+    let taken = [AUTO, EDGE, HUB, CORE, draft];
+    match parts.models.names().find(|name| taken.contains(name)) {
+        Some(name) => Err(StartError::ModelName(name.to_owned())),
+        None => Ok(()),
     }
 }
 
@@ -98,6 +111,28 @@ impl EdgeHandle {
         }
         tracing::info!("settings taken anew");
         Ok(())
+    }
+
+    /// Which version of each guest serves.
+    pub fn guests(&self) -> Vec<GuestReport> {
+        self.pop.guests.report()
+    }
+
+    /// Puts another version in the place of a guest: loads it, calls it once, and lets new requests begin on it. What
+    /// runs ends on the version it began with. Drop the future to give up before the switch.
+    ///
+    /// # Errors
+    /// [`SwapError`]; what served before serves on then.
+    pub async fn swap_guest(&self, kind: GuestKind, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
+        guests::swap(&self.pop, kind, artifact).await
+    }
+
+    /// Goes back to the version before the last swap, which is ready; once more goes forward again.
+    ///
+    /// # Errors
+    /// [`SwapError::NothingBefore`].
+    pub fn rollback_guest(&self, kind: GuestKind) -> Result<(), SwapError> {
+        self.pop.guests.rollback(kind)
     }
 
     /// Stops in good order: readiness goes first, so that balancers turn away; then the listener closes;

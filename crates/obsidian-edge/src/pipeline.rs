@@ -14,6 +14,7 @@ use tracing::Instrument;
 use crate::account::{Account, Stage};
 use crate::answer::Outgoing;
 use crate::fault::Fault;
+use crate::local::Local;
 use crate::outcome::{Event, Outcome};
 use crate::pop::Pop;
 use crate::runs::Shared;
@@ -51,12 +52,17 @@ async fn chat(
     let scope = routing::scope(pop, &request)?;
     account.asked(&request.model);
 
+    // Local model: the draft model's version of this moment, or another model, attached now if it is not. The request
+    // keeps it to its end.
+    let local = Local::take(pop, &scope).await?;
+    routing::check_bias(&local, &request, &scope)?;
+
     // Shield: mask, then seal. What comes back is the only form of the text that later steps can see.
     let shielded = account.timed(Stage::Mask, shielding::mask(pop, &request)).await?;
     account.masked(shielded.vault.len());
 
     // Route: on masked text, because the router is a guest and needs no personal data to choose a tier.
-    let decision = account.timed(Stage::Route, routing::decide(pop, &request, &shielded, &scope)).await?;
+    let decision = account.timed(Stage::Route, routing::decide(pop, &local, &request, &shielded, &scope)).await?;
     account.routed(decision.tier, &decision.reason);
     shielded.note_fault(account);
     decision.note_faults(account);
@@ -66,16 +72,16 @@ async fn chat(
     let (decision, prompt) = if decision.tier == Tier::Core {
         (decision, None)
     } else {
-        let prompt = account.timed(Stage::Render, rendering::render(pop, &shielded)).await?;
+        let prompt = account.timed(Stage::Render, rendering::render(pop, &local, &shielded)).await?;
         let length = prompt.get().as_slice().len();
         account.prompt_tokens(length);
-        (routing::fit(pop, &request, decision, &scope, length, account)?, Some(prompt))
+        (routing::fit(pop, &local, &request, decision, &scope, length, account)?, Some(prompt))
     };
 
     // Run: tokens are drafted, verified, turned into bytes, restored and sent while they are made, all choices at
     // once. Each choice ends by letting go of what was held back for a placeholder, a stop string or a character.
     let outgoing = Arc::new(Outgoing::new(events, pop.limits().stall));
-    let shared = Shared { pop, request: &request, shielded: &shielded, scope, account };
+    let shared = Shared { pop, local: &local, request: &request, shielded: &shielded, scope, account };
     account.timed(Stage::Run, runs::choices(shared, prompt, decision.tier, &outgoing)).await?;
 
     // Account: last, so that it tells the whole of it.

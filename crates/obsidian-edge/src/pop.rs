@@ -4,13 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use obsidian_wire::Description;
+use metrics_exporter_prometheus::PrometheusHandle;
+use obsidian_sandbox::{ComputePool, ModelShelf};
 use obsidian_wire::core::CoreLink;
+use obsidian_wire::{Description, HubLink};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::certificate::ClientTls;
-use crate::config::{EdgeConfig, EdgeParts};
+use crate::config::{EdgeConfig, EdgeParts, RouterWeights};
+use crate::functions::Functions;
+use crate::guests::Guests;
 use crate::http::{Addresses, BodyBudget, Cors};
 use crate::keys::KeyTable;
 use crate::limits::IngressLimits;
@@ -26,7 +30,9 @@ pub(crate) const CORE: &str = "core";
 /// One POP.
 pub(crate) struct Pop {
     pub(crate) config: EdgeConfig,
-    pub(crate) parts: EdgeParts,
+    pub(crate) parts: Parts,
+    /// Shield, router and draft model, each in the version that serves now.
+    pub(crate) guests: Guests,
     pub(crate) tenants: Tenants,
     /// Pipelines run here, so that shutdown can wait for them.
     pub(crate) tasks: TaskTracker,
@@ -50,7 +56,10 @@ impl Pop {
     pub(crate) fn new(config: EdgeConfig, parts: EdgeParts, tls: Option<Arc<ClientTls>>) -> Self {
         let limits = Arc::new(config.limits.clone());
         let ingress = Ingress { limits: limits.clone(), cors: config.cors.clone(), proxies: config.proxies.clone() };
+        let EdgeParts { pool, shield, router, router_weights, drafter, models, hub, core, functions, metrics } = parts;
         Self {
+            guests: Guests::new(shield, router, drafter),
+            parts: Parts { pool, router_weights, models, hub, core, functions, metrics },
             tenants: Tenants::new(config.api_keys.clone(), config.tenant_secret.clone()),
             tasks: TaskTracker::new(),
             shield_health: Health::default(),
@@ -63,7 +72,6 @@ impl Pop {
             ingress: RwLock::new(Arc::new(ingress)),
             draining: AtomicBool::new(false),
             config,
-            parts,
         }
     }
 
@@ -107,7 +115,7 @@ impl Pop {
         let state = link.state();
         match state.description {
             Some(facts) if state.healthy => {
-                if facts.vocabulary_digest == self.parts.drafter.info().vocabulary_digest {
+                if facts.vocabulary_digest == self.guests.drafter.current().guest().info().vocabulary_digest {
                     HubView::Ready(facts)
                 } else {
                     HubView::Unfit
@@ -131,13 +139,25 @@ impl Pop {
         if self.parts.core.is_some() {
             names.push(CORE.to_owned());
         }
-        names.push(self.parts.drafter.info().name.clone());
+        names.push(self.guests.drafter.current().guest().info().name.clone());
+        names.extend(self.parts.models.names().map(str::to_owned));
         names.extend(self.hub_facts().map(|facts| facts.model.clone()));
         names.extend(self.parts.core.iter().flat_map(CoreLink::model_names));
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         names
     }
+}
+
+/// What stays as it is for the life of the POP.
+pub(crate) struct Parts {
+    pub(crate) pool: ComputePool,
+    pub(crate) router_weights: RouterWeights,
+    pub(crate) models: ModelShelf,
+    pub(crate) hub: Option<HubLink>,
+    pub(crate) core: Option<CoreLink>,
+    pub(crate) functions: Option<Functions>,
+    pub(crate) metrics: PrometheusHandle,
 }
 
 /// Ingress settings that may change while the POP runs.

@@ -9,6 +9,7 @@ use obsidian_shield::{Masked, TokenIds};
 use obsidian_types::TokenId;
 
 use crate::fault::Fault;
+use crate::local::Local;
 use crate::pop::Pop;
 use crate::shielding::{Shielded, fault_kind};
 
@@ -17,40 +18,43 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Applies the chat template (not to raw text), tokenises, and seals the ids.
-pub(crate) async fn render(pop: &Pop, shielded: &Shielded) -> Result<Masked<TokenIds>, Fault> {
+pub(crate) async fn render(pop: &Pop, local: &Local, shielded: &Shielded) -> Result<Masked<TokenIds>, Fault> {
     let mut patience = Patience::new();
     let ids = loop {
         let prompt = shielded.prompt.get();
         let rendered = match &prompt.raw {
-            Some(raw) => pop.parts.drafter.tokenize_prompt(raw.expose()).await,
-            None => pop.parts.drafter.render(&prompt.messages, &prompt.tools).await,
+            Some(raw) => local.drafter().tokenize_prompt(raw.expose()).await,
+            None => local.drafter().render(&prompt.messages, &prompt.tools).await,
         };
         match rendered {
             Ok(ids) => break ids,
             // Nothing has been promised yet: a client that comes back later does better than a queue here.
             Err(error @ SandboxError::Overloaded { .. }) => return Err(drafter_fault(error)),
-            Err(error) if patience.again(&error).await => {}
-            Err(error) => return Err(drafter_fault(error)),
+            Err(error) => patience.try_again(pop, local, error).await?,
         }
     };
-    seal(pop, shielded, ids).await
+    seal(pop, local, shielded, ids).await
 }
 
 /// The ids of text that an upstream said, masked, in the POP's own vocabulary.
-pub(crate) async fn tokenize(pop: &Pop, text: &str) -> Result<Vec<TokenId>, Fault> {
+pub(crate) async fn tokenize(pop: &Pop, local: &Local, text: &str) -> Result<Vec<TokenId>, Fault> {
     let mut patience = Patience::new();
     loop {
-        match pop.parts.drafter.tokenize(text).await {
+        match local.drafter().tokenize(text).await {
             Ok(ids) => return Ok(ids),
-            Err(error) if patience.again(&error).await => {}
-            Err(error) => return Err(drafter_fault(error)),
+            Err(error) => patience.try_again(pop, local, error).await?,
         }
     }
 }
 
 /// Seals ids that came from the sealed prompt (and, going on elsewhere, from the answer so far).
-pub(crate) async fn seal(pop: &Pop, shielded: &Shielded, ids: Vec<TokenId>) -> Result<Masked<TokenIds>, Fault> {
-    let decoded = detokenize(pop, &ids).await?;
+pub(crate) async fn seal(
+    pop: &Pop,
+    local: &Local,
+    shielded: &Shielded,
+    ids: Vec<TokenId>,
+) -> Result<Masked<TokenIds>, Fault> {
+    let decoded = detokenize(pop, local, &ids).await?;
     let (prompt, vault) = (shielded.prompt.clone(), shielded.vault.clone());
     let sealed = pop.parts.pool.run(move || prompt.tokens(ids, &decoded, &vault)).await;
     match sealed {
@@ -65,13 +69,12 @@ pub(crate) async fn seal(pop: &Pop, shielded: &Shielded, ids: Vec<TokenId>) -> R
 }
 
 /// The bytes of token ids.
-pub(crate) async fn detokenize(pop: &Pop, ids: &[TokenId]) -> Result<Vec<u8>, Fault> {
+pub(crate) async fn detokenize(pop: &Pop, local: &Local, ids: &[TokenId]) -> Result<Vec<u8>, Fault> {
     let mut patience = Patience::new();
     loop {
-        match pop.parts.drafter.detokenize(ids).await {
+        match local.drafter().detokenize(ids).await {
             Ok(bytes) => return Ok(bytes),
-            Err(error) if patience.again(&error).await => {}
-            Err(error) => return Err(drafter_fault(error)),
+            Err(error) => patience.try_again(pop, local, error).await?,
         }
     }
 }
@@ -89,7 +92,7 @@ impl Patience {
 
     /// Whether to try again; waits a little if so. What kills the guest is tried once more, not twice: it
     /// would take the guest away from everybody again and again.
-    pub(crate) async fn again(&mut self, error: &SandboxError) -> bool {
+    pub(crate) async fn again(&mut self, pop: &Pop, local: &Local, error: &SandboxError) -> bool {
         let again = match error {
             SandboxError::Unavailable { .. } | SandboxError::SessionLost | SandboxError::Overloaded { .. } => true,
             SandboxError::Trap { .. }
@@ -108,8 +111,18 @@ impl Patience {
         if !again || Instant::now() >= self.until {
             return false;
         }
+        local.note_fault(pop, error);
         tokio::time::sleep(PAUSE).await;
         true
+    }
+
+    /// The same where giving up ends the request.
+    async fn try_again(&mut self, pop: &Pop, local: &Local, error: SandboxError) -> Result<(), Fault> {
+        if self.again(pop, local, &error).await {
+            return Ok(());
+        }
+        local.note_last_fault(pop, &error);
+        Err(drafter_fault(error))
     }
 }
 

@@ -4,13 +4,14 @@
 
 use metrics::counter;
 use obsidian_router::{RouteMessage, Surroundings};
-use obsidian_sandbox::{Refusal, SandboxError};
+use obsidian_sandbox::{Drafter, Refusal, SandboxError};
 use obsidian_shield::Prompt;
 use obsidian_types::{ChatRequest, PromptText, Role, Tier};
 
 use crate::account::Account;
 use crate::capability;
 use crate::fault::Fault;
+use crate::local::Local;
 use crate::pop::{AUTO, CORE, EDGE, HUB, HubView, Pop};
 use crate::shielding::{Shielded, fault_kind};
 
@@ -33,6 +34,8 @@ pub(crate) struct Scope {
     one_vocabulary: bool,
     /// It asks for something that no local model can do.
     core_only: bool,
+    /// The index of the local model it names, if that is another than the draft model.
+    pub(crate) shelf: Option<usize>,
 }
 
 impl Scope {
@@ -61,6 +64,7 @@ impl Scope {
 pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
     let name = request.model.as_str();
     let has_hub = pop.parts.hub.is_some();
+    let shelf = pop.parts.models.find(name);
     let is_target = || pop.hub_facts().is_some_and(|facts| facts.model == name);
     let asked = match name {
         AUTO => None,
@@ -68,15 +72,11 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
         HUB if has_hub => Some(Tier::Hub),
         CORE if pop.parts.core.is_some() => Some(Tier::Core),
         CORE => return Err(Fault::CoreNotConfigured),
-        _ if name == pop.parts.drafter.info().name => Some(Tier::Edge),
+        _ if shelf.is_some() || name == pop.guests.drafter.current().guest().info().name => Some(Tier::Edge),
         _ if has_hub && is_target() => Some(Tier::Hub),
         _ if pop.parts.core.as_ref().is_some_and(|core| core.model(name).is_some()) => Some(Tier::Core),
         _ => return Err(Fault::ModelNotFound(name.to_owned())),
     };
-    // Only an upstream knows the ids of its own vocabulary.
-    if asked != Some(Tier::Core) {
-        check_bias(pop, request)?;
-    }
     if request.logprobs.is_some() && asked == Some(Tier::Hub) {
         return Err(Fault::LogprobsAtHub);
     }
@@ -92,6 +92,7 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
         core: pop.parts.core.is_some() && resident(Tier::Core),
         one_vocabulary: !request.sampling.logit_bias.is_empty(),
         core_only: need.is_some(),
+        shelf,
     };
     match need {
         Some(need) if !scope.allows_core() => Err(Fault::NeedsUpstream(need)),
@@ -100,8 +101,12 @@ pub(crate) fn scope(pop: &Pop, request: &ChatRequest) -> Result<Scope, Fault> {
 }
 
 /// Biased tokens must exist: a bias on another model's id would silently do nothing.
-fn check_bias(pop: &Pop, request: &ChatRequest) -> Result<(), Fault> {
-    let vocabulary_size = pop.parts.drafter.info().vocabulary_size;
+pub(crate) fn check_bias(local: &Local, request: &ChatRequest, scope: &Scope) -> Result<(), Fault> {
+    // Only an upstream knows the ids of its own vocabulary.
+    if scope.asked == Some(Tier::Core) {
+        return Ok(());
+    }
+    let vocabulary_size = local.drafter().info().vocabulary_size;
     match request.sampling.logit_bias.last() {
         // Ids ascend.
         Some((id, _)) if *id >= vocabulary_size => Err(Fault::UnknownToken { id: *id, vocabulary_size }),
@@ -141,13 +146,14 @@ impl Decision {
 /// Asks the router.
 pub(crate) async fn decide(
     pop: &Pop,
+    local: &Local,
     request: &ChatRequest,
     shielded: &Shielded,
     scope: &Scope,
 ) -> Result<Decision, Fault> {
     let messages = shown(shielded.prompt.get());
     let hub = pop.hub();
-    let surroundings = surroundings(pop, request, shielded, scope, &hub);
+    let surroundings = surroundings(pop, local.drafter(), request, shielded, scope, &hub);
     let mut decision = ask(pop, messages.clone(), surroundings.clone()).await?;
     if scope.allows_core() && !surroundings.core_ready && wanted(pop, &messages, &surroundings, scope, Tier::Core) {
         decision.faults.push(("core", "unavailable"));
@@ -187,7 +193,14 @@ fn wanted(pop: &Pop, messages: &[RouteMessage], surroundings: &Surroundings, sco
     obsidian_router::decide(messages, &healthy, weights).is_ok_and(|decision| decision.tier == tier)
 }
 
-fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &Scope, hub: &HubView) -> Surroundings {
+fn surroundings(
+    pop: &Pop,
+    drafter: &Drafter,
+    request: &ChatRequest,
+    shielded: &Shielded,
+    scope: &Scope,
+    hub: &HubView,
+) -> Surroundings {
     let prompt = shielded.prompt.get();
     let messages = &prompt.messages;
     let tokens = prompt.text_bytes() / BYTES_PER_TOKEN + messages.len() * TEMPLATE_TOKENS;
@@ -197,7 +210,7 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
         _ => (false, pop.hub_facts().map_or(0, |facts| facts.context_length)),
     };
     let hub_usable = hub_ready && scope.allows_hub();
-    let edge_context = pop.parts.drafter.info().context_length;
+    let edge_context = drafter.info().context_length;
     // An estimate must not take the last tier away: whether the prompt fits is decided on its tokens, in
     // [`fit`].
     let core_ready = core_ready(pop, request);
@@ -215,9 +228,9 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
         max_tokens: request.max_tokens,
         turns: small(turns),
         masked_values: small(shielded.vault.len()),
-        edge_load: pop.parts.drafter.load(),
+        edge_load: drafter.load(),
         // A draft model that is being restarted is worth waiting for when nobody else can answer.
-        edge_ready: pop.parts.drafter.is_alive() || !(hub_usable || core_usable),
+        edge_ready: drafter.is_alive() || !(hub_usable || core_usable),
         hub_ready,
         core_ready,
         edge_allowed: (scope.asked != Some(Tier::Hub) || !hub_ready) && elsewhere && scope.allows_edge(),
@@ -229,12 +242,13 @@ fn surroundings(pop: &Pop, request: &ChatRequest, shielded: &Shielded, scope: &S
 }
 
 async fn ask(pop: &Pop, messages: Vec<RouteMessage>, surroundings: Surroundings) -> Result<Decision, Fault> {
-    let (router, weights) = (pop.parts.router.clone(), pop.parts.router_weights.text.clone());
+    let router = pop.guests.router.current();
+    let (sandbox, weights) = (router.clone(), pop.parts.router_weights.text.clone());
     let (asked, around) = (messages.clone(), surroundings.clone());
     let sandboxed = pop
         .parts
         .pool
-        .run(move || router.decide(&asked, &around, &weights))
+        .run(move || sandbox.guest().decide(&asked, &around, &weights))
         .await
         .unwrap_or_else(|error| Err(error.into()));
     let kind = match sandboxed {
@@ -246,6 +260,7 @@ async fn ask(pop: &Pop, messages: Vec<RouteMessage>, surroundings: Surroundings)
         Err(SandboxError::Refused(Refusal::Route(error))) => return Err(Fault::Route(error)),
         Err(error) => {
             tracing::warn!(%error, "router sandbox failed, deciding natively");
+            pop.guests.router.note_sandbox_fault(&router, &error);
             fault_kind(&error)
         }
     };
@@ -262,13 +277,14 @@ async fn ask(pop: &Pop, messages: Vec<RouteMessage>, surroundings: Surroundings)
 /// it to the other one where it fits.
 pub(crate) fn fit(
     pop: &Pop,
+    local: &Local,
     request: &ChatRequest,
     mut decision: Decision,
     scope: &Scope,
     prompt_tokens: usize,
     account: &Account,
 ) -> Result<Decision, Fault> {
-    let edge = pop.parts.drafter.info().context_length;
+    let edge = local.drafter().info().context_length;
     let hub = match pop.hub() {
         HubView::Ready(facts) if scope.allows_hub() => Some(facts.context_length),
         _ => None,
@@ -295,8 +311,8 @@ pub(crate) fn fit(
 }
 
 /// Checks a prompt that was rendered because the tier it was meant for is lost.
-pub(crate) fn check_length(pop: &Pop, scope: &Scope, prompt_tokens: usize) -> Result<(), Fault> {
-    let edge = pop.parts.drafter.info().context_length;
+pub(crate) fn check_length(pop: &Pop, local: &Local, scope: &Scope, prompt_tokens: usize) -> Result<(), Fault> {
+    let edge = local.drafter().info().context_length;
     let hub = match pop.hub() {
         HubView::Ready(facts) if scope.allows_hub() => facts.context_length,
         _ => 0,

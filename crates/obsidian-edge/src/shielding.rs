@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use metrics::counter;
-use obsidian_sandbox::{Refusal, SandboxError, SandboxRestorer};
+use obsidian_sandbox::{Generation, Refusal, SandboxError, SandboxRestorer, ShieldSandbox};
 use obsidian_shield::{Masked, MaskedFields, Prompt, Restorer, ShieldKey, Vault};
 use obsidian_types::limits::MAX_TEXT_LEAVES;
 use obsidian_types::{ChatRequest, Input};
@@ -20,14 +20,14 @@ pub(crate) struct Shielded {
     pub(crate) prompt: Arc<Masked<Prompt>>,
     /// The way back to the originals; never leaves the POP.
     pub(crate) vault: Arc<Vault>,
-    /// Set when the sandbox failed and the native shield masked.
-    pub(crate) native: bool,
+    /// The version of the shield that masked, and so restores; `None` if the sandbox failed and the native one did.
+    pub(crate) shield: Option<Arc<Generation<ShieldSandbox>>>,
 }
 
 impl Shielded {
     /// Tells the account when the sandbox failed.
     pub(crate) fn note_fault(&self, account: &Account) {
-        if self.native {
+        if self.shield.is_none() {
             account.degrade("shield", "native");
         }
     }
@@ -36,12 +36,13 @@ impl Shielded {
 /// Masks every text leaf of the request and seals the result.
 pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, Fault> {
     let work = Arc::new(Work::of(pop, request)?);
-    let (shield, job) = (pop.parts.shield.clone(), work.clone());
+    let shield = pop.guests.shield.current();
+    let (sandbox, job) = (shield.clone(), work.clone());
     let sandboxed = pop
         .parts
         .pool
         .run(move || {
-            let masked = shield.mask(&job.fields, &job.key)?;
+            let masked = sandbox.guest().mask(&job.fields, &job.key)?;
             Ok(job.seal(masked))
         })
         .await
@@ -49,13 +50,17 @@ pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, F
     let kind = match sandboxed {
         Ok(Some((prompt, vault))) => {
             pop.shield_health.note(true);
-            return Ok(Shielded { prompt, vault, native: false });
+            return Ok(Shielded { prompt, vault, shield: Some(shield) });
         }
         Err(SandboxError::Refused(Refusal::Mask(error))) => return Err(Fault::Mask(error)),
         Err(SandboxError::Overloaded { .. }) => return Err(Fault::Overloaded("the privacy shield")),
-        Ok(None) => "invalid",
+        Ok(None) => {
+            pop.guests.shield.note_fault(&shield);
+            "invalid"
+        }
         Err(error) => {
             tracing::warn!(%error, "shield sandbox failed, masking natively");
+            pop.guests.shield.note_sandbox_fault(&shield, &error);
             fault_kind(&error)
         }
     };
@@ -64,7 +69,7 @@ pub(crate) async fn mask(pop: &Pop, request: &ChatRequest) -> Result<Shielded, F
     let native =
         pop.parts.pool.run(move || obsidian_shield::mask(&work.fields, &work.key).map(|masked| work.seal(masked)));
     match native.await {
-        Ok(Ok(Some((prompt, vault)))) => Ok(Shielded { prompt, vault, native: true }),
+        Ok(Ok(Some((prompt, vault)))) => Ok(Shielded { prompt, vault, shield: None }),
         Ok(Err(error)) => Err(Fault::Mask(error)),
         Ok(Ok(None)) | Err(_) => Err(Fault::Shield),
     }
@@ -133,12 +138,12 @@ impl Work {
 /// Puts the originals back into the stream, in the sandbox while that works.
 pub(crate) struct Restoring {
     vault: Arc<Vault>,
+    /// Whose restorer it is, while that works.
+    shield: Option<Arc<Generation<ShieldSandbox>>>,
     restorer: Option<AnyRestorer>,
     /// All masked bytes so far, to begin again natively if the sandbox fails; bounded by the answer.
     pushed: Vec<u8>,
     returned: usize,
-    /// Set when the sandbox failed.
-    pub(crate) native: bool,
 }
 
 enum AnyRestorer {
@@ -154,9 +159,15 @@ enum Step {
 }
 
 impl Restoring {
-    /// A restorer for one answer.
-    pub(crate) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, restorer: None, pushed: Vec::new(), returned: 0, native: false }
+    /// A restorer for one answer, in a sandbox of the version that masked; natively if `shield` is `None`.
+    pub(crate) fn new(vault: Arc<Vault>, shield: Option<Arc<Generation<ShieldSandbox>>>) -> Self {
+        let restorer = shield.is_none().then(|| AnyRestorer::Native(Restorer::new(&vault)));
+        Self { vault, shield, restorer, pushed: Vec::new(), returned: 0 }
+    }
+
+    /// Whether the sandbox failed, here or before.
+    pub(crate) fn is_native(&self) -> bool {
+        self.shield.is_none()
     }
 
     /// Takes masked bytes, returns restored ones.
@@ -175,8 +186,8 @@ impl Restoring {
         if self.vault.is_empty() || self.pushed.is_empty() {
             return Ok(bytes);
         }
-        if !self.native {
-            match self.sandboxed(pop, step, bytes).await {
+        if let Some(shield) = self.shield.clone() {
+            match self.sandboxed(pop, &shield, step, bytes).await {
                 Ok(restored) => {
                     self.returned += restored.len();
                     return Ok(restored);
@@ -186,7 +197,8 @@ impl Restoring {
                     counter!("obsidian_shield_faults_total", "kind" => fault_kind(&error), "step" => "restore")
                         .increment(1);
                     pop.shield_health.note(false);
-                    self.native = true;
+                    pop.guests.shield.note_sandbox_fault(&shield, &error);
+                    self.shield = None;
                     return Ok(self.begin_again(step));
                 }
             }
@@ -200,13 +212,19 @@ impl Restoring {
         })
     }
 
-    async fn sandboxed(&mut self, pop: &Pop, step: Step, bytes: Vec<u8>) -> Result<Vec<u8>, SandboxError> {
-        let (shield, vault) = (pop.parts.shield.clone(), self.vault.clone());
+    async fn sandboxed(
+        &mut self,
+        pop: &Pop,
+        shield: &Arc<Generation<ShieldSandbox>>,
+        step: Step,
+        bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, SandboxError> {
+        let (shield, vault) = (shield.clone(), self.vault.clone());
         let running = self.restorer.take();
         let job = move || {
             let mut restorer = match running {
                 Some(AnyRestorer::Sandbox(restorer)) => restorer,
-                _ => shield.restorer(&vault)?,
+                _ => shield.guest().restorer(&vault)?,
             };
             Ok::<_, SandboxError>(match step {
                 Step::Push => {

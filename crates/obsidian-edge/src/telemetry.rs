@@ -6,6 +6,8 @@ use crate::functions::metrics as functions;
 
 const TTFT: &str = "obsidian_time_to_first_token_seconds";
 const WAIT: &str = "obsidian_admission_wait_seconds";
+const SWAP: &str = "obsidian_guest_swap_seconds";
+const ATTACH: &str = "obsidian_model_attach_seconds";
 const STAGE: &str = "obsidian_stage_seconds";
 
 /// OpenTelemetry's names for generative AI; Prometheus shows them with `_` for `.`.
@@ -25,16 +27,19 @@ const OTEL_TTFT_BUCKETS: &[f64] =
 const TOKEN_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0];
 const TTFT_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 const INSTANTIATION_BUCKETS: &[f64] = &[5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1, 1.0];
-const MEMORY_BUCKETS: &[f64] = &[65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0];
+const MEMORY_BUCKETS: &[f64] =
+    &[65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0];
 const STAGE_BUCKETS: &[f64] = &[1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Histograms of the POP and their buckets, for the recorder that the binary installs
 /// (`PrometheusBuilder::set_buckets_for_metric` with `Matcher::Full`).
-pub fn metric_buckets() -> [(&'static str, &'static [f64]); 12] {
+pub fn metric_buckets() -> [(&'static str, &'static [f64]); 14] {
     [
         (TTFT, TTFT_BUCKETS),
         (STAGE, STAGE_BUCKETS),
         (WAIT, STAGE_BUCKETS),
+        (SWAP, STAGE_BUCKETS),
+        (ATTACH, STAGE_BUCKETS),
         (SERVER_TTFT, OTEL_TTFT_BUCKETS),
         (SERVER_DURATION, DURATION_BUCKETS),
         (CLIENT_DURATION, DURATION_BUCKETS),
@@ -64,6 +69,13 @@ pub(crate) fn describe() {
     describe_counter!("obsidian_shield_faults_total", "Faults of the shield's sandbox; masked or restored natively.");
     describe_counter!("obsidian_router_faults_total", "Faults of the router's sandbox; decided natively.");
     describe_counter!("obsidian_drafter_faults_total", "Faults of the draft model's sandbox seen by requests.");
+    describe_counter!("obsidian_guest_swaps_total", "Attempts to exchange a guest, by guest and outcome.");
+    describe_counter!("obsidian_guest_rollbacks_total", "Guests taken back, by guest and by whom.");
+    describe_histogram!(SWAP, Unit::Seconds, "Loading and first calls of guests that took over.");
+    describe_counter!("obsidian_model_attaches_total", "Models attached on demand, by model.");
+    describe_counter!("obsidian_model_evictions_total", "Models let go to make room, by model.");
+    describe_histogram!(ATTACH, Unit::Seconds, "Attaching models on demand.");
+    describe_gauge!("obsidian_models_bytes", Unit::Bytes, "Memory of the models beside the draft model.");
     describe_counter!("obsidian_hub_faults_total", "Faults of the hub and the link to it seen by requests.");
     describe_counter!("obsidian_core_faults_total", "Faults of upstreams seen by requests.");
     describe_counter!("obsidian_core_attempts_total", "Attempts at upstreams, by upstream and how they began.");

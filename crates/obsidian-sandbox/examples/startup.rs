@@ -5,11 +5,19 @@
 #![expect(clippy::print_stdout, reason = "the numbers are for the person who ran it")]
 
 use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use obsidian_sandbox::{Drafter, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile};
+use obsidian_model::synthetic::Synthetic;
+use obsidian_sandbox::{
+    Drafter, DrafterOptions, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
+};
 use obsidian_shield::{ShieldKey, Vault};
+
+const RUNS: usize = 300;
+/// As many as the largest vocabularies that people use at the edge.
+const LARGE_VOCABULARY: u32 = 151_936;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/obsidian-draft.gguf");
@@ -38,6 +46,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     report("  instantiate, attach, parse the model", drafter.startup().total);
     report("  attach", drafter.startup().attach);
 
+    let guest = drafter.guest().clone();
+    let attach = |weights: &WeightFile| {
+        let attached = Drafter::attach(guest.clone(), weights.clone(), DrafterOptions::workers(1));
+        attached.map(|model| model.private_bytes())
+    };
+    let weights = WeightFile::open(&model, None)?;
+    median("attach a model, code at hand", || attach(&weights).map(|_| ()))?;
+    println!("{:<42} {:>10} bytes", "  its sandbox beside the weights", attach(&weights)?);
+    let mut large = tempfile::NamedTempFile::new()?;
+    large.write_all(&Synthetic { vocabulary: LARGE_VOCABULARY, ..Synthetic::default() }.file())?;
+    let weights = WeightFile::open(large.path(), None)?;
+    median("the same with 151,936 tokens", || attach(&weights).map(|_| ()))?;
+    println!("{:<42} {:>10} bytes", "  its sandbox beside the weights", attach(&weights)?);
+
     let key = ShieldKey::derive(&[0; 32], "");
     let fields = ["Write to alice@example.com about card 4111 1111 1111 1111.".to_owned()];
     median("mask, fresh instance", || shield.mask(&fields, &key).map(|_| ()))?;
@@ -51,7 +73,7 @@ fn report(what: &str, time: Duration) {
 
 fn median<E>(what: &str, mut run: impl FnMut() -> Result<(), E>) -> Result<(), E> {
     let mut times = Vec::new();
-    for _ in 0..1_000 {
+    for _ in 0..RUNS {
         let start = Instant::now();
         run()?;
         times.push(start.elapsed());
@@ -59,8 +81,8 @@ fn median<E>(what: &str, mut run: impl FnMut() -> Result<(), E>) -> Result<(), E
     times.sort_unstable();
     println!(
         "{what:<42} {:>10.1} us median, {:.1} us p99",
-        times[500].as_secs_f64() * 1e6,
-        times[990].as_secs_f64() * 1e6
+        times[RUNS / 2].as_secs_f64() * 1e6,
+        times[RUNS * 99 / 100].as_secs_f64() * 1e6
     );
     Ok(())
 }

@@ -7,6 +7,7 @@ use wasmtime::component::InstancePre;
 
 use crate::engine::{EngineKind, Engines};
 use crate::error::SandboxError;
+use crate::generation::GuestVersion;
 use crate::state::{Limits, State};
 
 /// A guest's name and where it runs.
@@ -14,7 +15,7 @@ use crate::state::{Limits, State};
 pub(crate) struct Function {
     engines: Engines,
     kind: EngineKind,
-    name: String,
+    version: GuestVersion,
 }
 
 impl Function {
@@ -24,7 +25,7 @@ impl Function {
         kind: EngineKind,
         artifact: &Verified<Artifact>,
     ) -> Result<(Self, InstancePre<State>), SandboxError> {
-        let function = Self { engines: engines.clone(), kind, name: artifact.name.clone() };
+        let function = Self { engines: engines.clone(), kind, version: GuestVersion::of(artifact) };
         let component = engines.component(kind, artifact)?;
         let linked = engines.lane(kind).linker.instantiate_pre(&component);
         let linked = linked.map_err(|error| function.unfit(&error))?;
@@ -32,7 +33,15 @@ impl Function {
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.version.name
+    }
+
+    pub(crate) fn version(&self) -> &GuestVersion {
+        &self.version
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -46,11 +55,11 @@ impl Function {
 
     /// The component does not fit its world.
     pub(crate) fn unfit(&self, error: &wasmtime::Error) -> SandboxError {
-        SandboxError::Artifact { name: self.name.clone(), reason: format!("{error:#}") }
+        SandboxError::Artifact { name: self.version.name.clone(), reason: format!("{error:#}") }
     }
 
     /// The guest returned what its contract does not allow.
     pub(crate) fn broken(&self, rule: &'static str) -> SandboxError {
-        SandboxError::Contract { guest: self.name.clone(), rule }
+        SandboxError::Contract { guest: self.version.name.clone(), rule }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use obsidian_types::limits::MAX_COMPUTE_QUEUE;
 use tokio::sync::oneshot;
 
+use crate::cores::{pin, turn};
 use crate::error::{ComputeError, SandboxError};
 
 /// Stack of a compute thread, bytes: the guest's own stack limit and the host's calls on top of it.
@@ -98,7 +99,7 @@ impl ComputePool {
         let pool = Self { shared: Arc::new(Handle { queue: Arc::clone(&queue), limit: options.queue }) };
         for index in 0..options.threads.max(1) {
             let queue = Arc::clone(&queue);
-            let core = (!options.cores.is_empty()).then(|| options.cores[index % options.cores.len()]);
+            let core = turn(&options.cores, index);
             std::thread::Builder::new()
                 .name(format!("obsidian-compute-{index}"))
                 .stack_size(THREAD_STACK_BYTES)
@@ -150,16 +151,6 @@ fn work(queue: &Queue, core: Option<usize>) {
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a job panicked on the compute pool");
         }
-    }
-}
-
-pub(crate) fn pin(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    if core < rustix::thread::CpuSet::MAX_CPU {
-        set.set(core);
-    }
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "compute thread stays unpinned");
     }
 }
 

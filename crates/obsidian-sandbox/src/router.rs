@@ -11,6 +11,7 @@ use crate::call::{Alive, call};
 use crate::engine::{EngineKind, Engines};
 use crate::error::{Refusal, SandboxError};
 use crate::function::Function;
+use crate::generation::GuestVersion;
 use crate::state::State;
 
 use bindings::exports::obsidian::edge::routing;
@@ -40,6 +41,19 @@ impl RouterSandbox {
         let (function, guest) = Function::load(engines, EngineKind::Function, artifact)?;
         let guest = bindings::RouterPre::new(guest).map_err(|error| function.unfit(&error))?;
         Ok(Self { function, guest })
+    }
+
+    /// Loads another version, on the same engines.
+    ///
+    /// # Errors
+    /// As for the first.
+    pub fn successor(&self, artifact: &Verified<Artifact>) -> Result<Self, SandboxError> {
+        Self::load(self.function.engines(), artifact)
+    }
+
+    /// Which build this is.
+    pub fn version(&self) -> &GuestVersion {
+        self.function.version()
     }
 
     /// Decides where a masked request runs; `weights` is the text of the weights file.

@@ -11,6 +11,7 @@ use crate::call::{Alive, call};
 use crate::engine::{EngineKind, Engines};
 use crate::error::{Refusal, SandboxError};
 use crate::function::Function;
+use crate::generation::GuestVersion;
 use crate::state::{Limits, State};
 
 use bindings::exports::obsidian::edge::masking;
@@ -37,6 +38,23 @@ impl ShieldSandbox {
         let (function, guest) = Function::load(engines, EngineKind::Function, artifact)?;
         let guest = bindings::ShieldPre::new(guest).map_err(|error| function.unfit(&error))?;
         Ok(Self { function, guest })
+    }
+
+    /// Loads another version, on the same engines.
+    ///
+    /// # Errors
+    /// As for the first.
+    pub fn successor(&self, artifact: &Verified<Artifact>) -> Result<Self, SandboxError> {
+        Self::load(self.function.engines(), artifact)
+    }
+
+    /// Which build this is.
+    pub fn version(&self) -> &GuestVersion {
+        self.function.version()
+    }
+
+    pub(crate) fn broken(&self, rule: &'static str) -> SandboxError {
+        self.function.broken(rule)
     }
 
     /// Masks the fields with placeholders derived from `key`. What the guest returned is checked for

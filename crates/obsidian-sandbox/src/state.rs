@@ -42,7 +42,7 @@ impl State {
         let state = State {
             wasi: WasiCtxBuilder::new().max_random_size(MAX_RANDOM_BYTES).build(),
             table,
-            memory: MemoryMeter { limit: limits.memory_bytes, denied: false },
+            memory: MemoryMeter { limit: limits.memory_bytes, size: 0, denied: false },
             attachments,
         };
         let mut store = Store::new(engine, state);
@@ -50,6 +50,11 @@ impl State {
         store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);
         store.set_epoch_deadline(limits.deadline_epochs);
         store
+    }
+
+    /// Linear memory of the guest.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.size as u64
     }
 
     /// Whether memory was denied since the last time this was asked.
@@ -73,6 +78,8 @@ impl HasData for State {
 /// which would otherwise look like any other trap.
 struct MemoryMeter {
     limit: usize,
+    /// Of the last memory that grew; a guest has one.
+    size: usize,
     denied: bool,
 }
 
@@ -80,6 +87,9 @@ impl ResourceLimiter for MemoryMeter {
     fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.limit && maximum.is_none_or(|maximum| desired <= maximum);
         self.denied |= !fits;
+        if fits {
+            self.size = desired;
+        }
         Ok(fits)
     }
 

@@ -290,3 +290,19 @@ pub const MAX_OCI_REDIRECTS: usize = 5;
 pub const MAX_CREDENTIALS_BYTES: usize = 64 << 10;
 /// Most distinct stacks of one profile that are drawn.
 pub const MAX_PROFILE_STACKS: usize = 100_000;
+/// Faults of a guest within [`GUEST_FAULT_WINDOW_MS`] that take it back to the version before.
+pub const MAX_GUEST_FAULTS: usize = 5;
+/// The time within which a guest's faults are counted, milliseconds.
+pub const GUEST_FAULT_WINDOW_MS: u64 = 60_000;
+/// Versions of one guest that may still serve what they began, beside the current one and the one before.
+pub const MAX_DRAINING_GENERATIONS: usize = 4;
+/// Models that a POP serves beside its draft model.
+pub const MAX_EDGE_MODELS: usize = 64;
+/// Memory that a model's sandbox is thought to need beside the weights until it was measured, bytes.
+pub const MODEL_SANDBOX_BYTES: u64 = 8 << 20;
+/// Kernel mappings that a live function sandbox takes at most; `obsidian doctor` reckons with it.
+pub const MAPPINGS_PER_SANDBOX: u64 = 6;
+/// Address space that a function sandbox reserves: what 32-bit code can name, and a guard behind it, bytes.
+pub const SANDBOX_RESERVATION_BYTES: u64 = (4 << 30) + (32 << 20);
+/// Memory of a small live function sandbox, page tables included, bytes.
+pub const LIVE_SANDBOX_BYTES: u64 = 75 << 10;

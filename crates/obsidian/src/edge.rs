@@ -8,6 +8,7 @@ use obsidian_edge::EdgeHandle;
 
 use crate::config::{self, EdgeFile};
 use crate::data_dir::DataDir;
+use crate::guests::Placement;
 use crate::node::{self, PopSettings};
 use crate::telemetry;
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(arguments: EdgeArguments) -> Result<()> {
         name: file.name,
         listen: file.listen,
         data,
-        draft_model: file.draft_model,
+        placement: Placement { draft_model: file.draft_model, models: file.models, cores: file.cores },
         router_weights: file.router_weights,
         residency: file.residency,
         ingress,

@@ -2,7 +2,7 @@
 //!
 //! `up`, `edge` and `hub` put the roles together (`node.rs` builds their parts); `chat` is a client;
 //! `model` keeps models, `config` looks at configuration files, `doctor` at everything a node needs; `key` makes keys,
-//! `module` builds, signs, judges, moves and runs modules, `fn` deploys them. Exit codes are in `exit.rs`.
+//! `module` builds, signs, judges, moves and runs modules, `fn` deploys them; `guest` exchanges the POP's own. Exit codes are in `exit.rs`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
@@ -20,6 +20,8 @@ mod doctor;
 mod edge;
 mod exit;
 mod function;
+mod guest;
+mod guests;
 mod hub;
 mod key;
 mod logging;
@@ -73,6 +75,7 @@ enum Command {
     Module(module::ModuleArguments),
     #[command(name = "fn")]
     Function(function::FunctionArguments),
+    Guest(guest::GuestArguments),
     Doctor(doctor::DoctorArguments),
 }
 
@@ -104,6 +107,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Config(arguments) => config::command::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Function(arguments) => runtime.block_on(function::run(arguments)),
+        Command::Guest(arguments) => runtime.block_on(guest::run(arguments)),
         Command::Module(arguments) => return runtime.block_on(module::run(arguments)),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
     }?;

@@ -2,20 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
-use obsidian_edge::functions::{FunctionSettings, Functions};
+use obsidian_edge::functions::FunctionSettings;
 use obsidian_edge::{
     Cors, Edge, EdgeConfig, EdgeHandle, EdgeParts, IngressLimits, KeyTable, ReloadSettings, RouterWeights, StartError,
     TenantSecret, TlsFiles, TrustedProxies,
 };
 use obsidian_hub::{Hub, HubConfig, HubError, HubHandle};
-use obsidian_sandbox::{
-    ComputePool, Drafter, DrafterOptions, EngineKind, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile,
-};
+use obsidian_sandbox::WeightFile;
 use obsidian_types::Residency;
 use obsidian_types::limits::MAX_HUB_SESSIONS;
 use obsidian_wire::core::{CoreLink, CoreOptions, Upstream};
@@ -24,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::DataDir;
 use crate::exit::Stop;
+use crate::guests::{Guests, Placement};
 use crate::model::locate;
 use crate::shipped;
 
@@ -32,7 +29,7 @@ pub(crate) struct PopSettings {
     pub(crate) name: String,
     pub(crate) listen: SocketAddr,
     pub(crate) data: DataDir,
-    pub(crate) draft_model: Option<PathBuf>,
+    pub(crate) placement: Placement,
     pub(crate) router_weights: Option<PathBuf>,
     pub(crate) residency: Residency,
     pub(crate) ingress: Ingress,
@@ -115,15 +112,17 @@ pub(crate) async fn start_pop(settings: PopSettings) -> Result<EdgeHandle> {
         Some((upstreams, options)) => Some(CoreLink::new(upstreams, options)?),
         None => None,
     };
-    let (data, draft_model, functions) = (settings.data, settings.draft_model, settings.functions);
-    let loading = move || Guests::load(&data, draft_model.as_deref(), functions);
-    let guests = tokio::task::spawn_blocking(loading).await??;
+    let (data, placement, functions) = (settings.data, settings.placement, settings.functions);
+    let loading = move || Guests::load(&data, &placement, functions).map(|guests| (guests, data, placement));
+    let (guests, data, placement) = tokio::task::spawn_blocking(loading).await??;
+    guests.warm(&data, &placement.models).await?;
     let parts = EdgeParts {
         pool: guests.pool,
-        shield: Arc::new(guests.shield),
-        router: Arc::new(guests.router),
+        shield: guests.shield,
+        router: guests.router,
         router_weights,
         drafter: guests.drafter,
+        models: guests.models,
         hub,
         core,
         functions: guests.functions,
@@ -238,56 +237,4 @@ pub(crate) fn router_weights(path: Option<&Path>) -> Result<RouterWeights> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the router's weights {}", path.display()))?;
     RouterWeights::parse(&text).with_context(|| format!("{} holds no router weights", path.display()))
-}
-
-/// Whose functions run is decided by the trust policy; without one of its own a node trusts its development key.
-fn open_functions(data: &DataDir, settings: FunctionSettings, engines: &Engines) -> Result<Functions> {
-    data.make_development_trust()?;
-    Ok(Functions::open(settings, engines)?)
-}
-
-/// The guests of a POP, ready to be called.
-struct Guests {
-    pool: ComputePool,
-    shield: ShieldSandbox,
-    router: RouterSandbox,
-    drafter: Drafter,
-    functions: Option<Functions>,
-}
-
-impl Guests {
-    /// Compiles what is not compiled yet, all at once, then loads. Blocks for up to a few seconds.
-    fn load(data: &DataDir, draft_model: Option<&Path>, functions: Option<FunctionSettings>) -> Result<Self> {
-        let weights = locate::draft_weights(draft_model, data)?;
-        let started = Instant::now();
-        let engines = Engines::new(&EngineOptions::new(data.aot()))?;
-        let (shield, router, drafter) =
-            (obsidian_guests::shield()?, obsidian_guests::router()?, obsidian_guests::drafter()?);
-        engines.prepare(&[
-            (EngineKind::Model, &drafter),
-            (EngineKind::Function, &shield),
-            (EngineKind::Function, &router),
-        ])?;
-        let compiled = started.elapsed();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let guests = Self {
-            pool: ComputePool::new(threads)?,
-            shield: ShieldSandbox::load(&engines, &shield)?,
-            router: RouterSandbox::load(&engines, &router)?,
-            drafter: Drafter::start_with(&engines, &drafter, weights, DrafterOptions::default()).with_context(
-                || match draft_model {
-                    Some(model) => format!("the draft model {} does not run", model.display()),
-                    None => "the shipped draft model does not run".to_owned(),
-                },
-            )?,
-            functions: functions.map(|settings| open_functions(data, settings, &engines)).transpose()?,
-        };
-        tracing::info!(
-            compile_ms = compiled.as_millis() as u64,
-            load_ms = (started.elapsed() - compiled).as_millis() as u64,
-            model = guests.drafter.info().name,
-            "guests loaded"
-        );
-        Ok(guests)
-    }
 }

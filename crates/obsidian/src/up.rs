@@ -10,8 +10,11 @@ use obsidian_edge::functions::{FunctionSettings, NodePolicy};
 use obsidian_types::Residency;
 use obsidian_wire::core::{CoreOptions, Upstream};
 
-use crate::config::{self, CorePeer, DEFAULT_LISTEN, FunctionsSection, LengthName, TelemetrySection};
+use crate::config::{
+    self, CorePeer, CoresSection, DEFAULT_LISTEN, FunctionsSection, LengthName, ModelsSection, TelemetrySection,
+};
 use crate::data_dir::DataDir;
+use crate::guests::Placement;
 use crate::node::{self, HubSettings, Ingress, PopSettings};
 use crate::telemetry;
 
@@ -102,7 +105,11 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         name: "local".to_owned(),
         listen: arguments.listen,
         data,
-        draft_model: arguments.draft_model,
+        placement: Placement {
+            draft_model: arguments.draft_model,
+            models: ModelsSection::default(),
+            cores: CoresSection::default(),
+        },
         router_weights: None,
         residency: Residency::Anywhere,
         ingress: Ingress {

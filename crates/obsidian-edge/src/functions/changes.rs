@@ -259,7 +259,9 @@ impl Deploy {
         };
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
-            return invalid(format!("`{name:.64}` cannot be a function's name: use lower-case letters, digits and '-'"));
+            return invalid(format!(
+                "`{name:.64}` cannot be a function's name: use lower-case letters, digits and '-'"
+            ));
         }
         if self.parts.len() > MAX_COMPOSED_PARTS {
             return invalid(format!("a function has at most {MAX_COMPOSED_PARTS} parts beside its root"));
@@ -286,7 +288,11 @@ impl Deployed {
 impl Inner {
     /// Nobody would drain what is loaded now.
     fn refuse_when_closed(&self) -> Result<(), ChangeError> {
-        if self.tasks.is_closed() { Err(ChangeError::Unfinished("the node is shutting down".to_owned())) } else { Ok(()) }
+        if self.tasks.is_closed() {
+            Err(ChangeError::Unfinished("the node is shutting down".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn lane(&self, key: &Key) -> &tokio::sync::Mutex<()> {
@@ -309,7 +315,9 @@ impl Inner {
         let root = match (&wanted.root, before) {
             (Some(root), _) => self.keep(root)?,
             (None, Some(before)) => before.record.current.root,
-            (None, None) => return Err(ChangeError::NotFound("there is no such function to exchange a part of".into())),
+            (None, None) => {
+                return Err(ChangeError::NotFound("there is no such function to exchange a part of".into()));
+            }
         };
         let mut parts = before.map(|before| before.record.current.parts.clone()).unwrap_or_default();
         for (name, part) in &wanted.parts {
@@ -445,9 +453,11 @@ impl Inner {
     }
 
     fn changed(&self, key: &Key, version: &Version, [load, warm, switch]: [Duration; 3]) -> Changed {
-        let previous = self.table.load().get(key).and_then(|deployed| {
-            deployed.previous.as_ref().map(|version| version.facts.version.clone())
-        });
+        let previous = self
+            .table
+            .load()
+            .get(key)
+            .and_then(|deployed| deployed.previous.as_ref().map(|version| version.facts.version.clone()));
         Changed {
             tenant: key.tenant.clone(),
             name: key.name.clone(),
@@ -472,7 +482,7 @@ fn warm_count(before: Option<&Deployed>) -> u32 {
     busy.map_or(1, |now| now.running + now.warm).clamp(1, MAX_WARM)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, ChangeError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -114,7 +114,7 @@ impl Inner {
     }
 
     /// The trust policy as its file is now: a key revoked a minute ago opens nothing.
-    fn trust(&self) -> Result<TrustPolicy, ChangeError> {
+    pub(super) fn trust(&self) -> Result<TrustPolicy, ChangeError> {
         let path = &self.settings.trust_policy;
         let wrong = |reason: String| ChangeError::Trust { path: path.clone(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
@@ -122,7 +122,8 @@ impl Inner {
     }
 
     fn judge(&self, signed: &Signed, trust: &TrustPolicy, ledger: &Ledger) -> Result<Judged, ChangeError> {
-        let component = self.disk.artifact(signed.digest).map_err(|error| missing("component", signed.digest, &error))?;
+        let component =
+            self.disk.artifact(signed.digest).map_err(|error| missing("component", signed.digest, &error))?;
         let text = self.disk.envelope(signed.envelope).map_err(|error| missing("envelope", signed.envelope, &error))?;
         let envelope = Envelope::parse(&text).map_err(Refusal::from)?;
         let (artifact, statement) = Verified::signed(component, &envelope, trust, ledger, OffsetDateTime::now_utc())?;
@@ -130,7 +131,7 @@ impl Inner {
     }
 }
 
-fn missing(what: &str, digest: Digest, error: &std::io::Error) -> ChangeError {
+pub(super) fn missing(what: &str, digest: Digest, error: &std::io::Error) -> ChangeError {
     ChangeError::NotFound(format!("the {what} {digest} cannot be read: {error}: upload it first"))
 }
 

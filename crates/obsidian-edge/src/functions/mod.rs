@@ -12,6 +12,7 @@ mod changes;
 mod deployment;
 mod disk;
 mod error;
+mod guests;
 mod loading;
 mod logs;
 pub(crate) mod metrics;
@@ -36,22 +37,22 @@ use obsidian_wire::outbound::OutboundClient;
 use tokio_util::task::TaskTracker;
 
 pub use self::changes::{Changed, Deploy, ShadowStart, Signature};
-pub(crate) use self::deployment::{Deployed, Version};
 use self::deployment::Key;
 use self::deployment::Table;
+pub(crate) use self::deployment::{Deployed, Version};
 use self::disk::{Disk, Record};
 pub use self::error::{ChangeError, FunctionsError};
 use self::loading::Purpose;
-pub use self::logs::{Entry, Following};
 use self::logs::Logs;
+pub use self::logs::{Entry, Following};
 use self::metrics::Numbers;
 use self::outbound::Outwards;
 pub use self::policy::{Denied, EnvironmentValue, Grant, Granted, NodePolicy, generous};
 pub use self::settings::{AdminTcp, FunctionSettings};
 use self::shadow::Shadow;
 pub use self::shadow::{Sample, ShadowReport};
-use self::slots::Slots;
 pub(crate) use self::slots::Slot;
+use self::slots::Slots;
 use self::store::Stores;
 pub use self::view::{FunctionView, VersionView};
 
@@ -90,8 +91,8 @@ impl Functions {
         TrustPolicy::parse(&trust)?;
         let directory = settings.directory.clone();
         let disk = Disk::open(&directory).map_err(|error| file(&directory, error.to_string()))?;
-        let stores = Stores::open(&disk.store(), settings.tenant_store_bytes)
-            .map_err(|reason| file(&disk.store(), reason))?;
+        let stores =
+            Stores::open(&disk.store(), settings.tenant_store_bytes).map_err(|reason| file(&disk.store(), reason))?;
         let client = OutboundClient::new(settings.authorities.as_deref())
             .map_err(|reason| FunctionsError::Setting { key: "ca_file", reason })?;
         let client = match &settings.resolver {
@@ -146,9 +147,7 @@ impl Functions {
         }
         let meant = self.0.settings.hosts.get(host)?;
         match meant.split_once('/') {
-            Some((tenant, name)) => {
-                table.get(&Key { tenant: TenantId::new(tenant), name: name.to_owned() }).cloned()
-            }
+            Some((tenant, name)) => table.get(&Key { tenant: TenantId::new(tenant), name: name.to_owned() }).cloned(),
             None => table.public(meant).cloned(),
         }
     }

@@ -17,7 +17,9 @@ pub(super) async fn alive() -> &'static str {
 
 /// 200 when requests can be answered, if need be on a lesser path (`degraded`); 503 when not.
 pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
-    let drafter = pop.parts.drafter.is_alive();
+    let draft_model = pop.guests.drafter.current();
+    let draft_model = draft_model.guest();
+    let drafter = draft_model.is_alive();
     let (hub, hub_well) = hub(&pop);
     let (shield, router) = (pop.shield_health.is_well(), pop.router_health.is_well());
     let (core, core_well) = core(&pop);
@@ -34,11 +36,17 @@ pub(super) async fn ready(State(pop): State<Arc<Pop>>) -> Response {
         "parts": {
             "shield": { "state": if shield { "ready" } else { "native" } },
             "router": { "state": if router { "ready" } else { "native" } },
-            "drafter": { "state": if drafter { "ready" } else { "restarting" }, "model": pop.parts.drafter.info().name },
+            "drafter": { "state": if drafter { "ready" } else { "restarting" }, "model": draft_model.info().name },
             "hub": hub,
             "core": core,
         },
     });
+    let models = pop.parts.models.states();
+    if !models.is_empty() {
+        let state = |attached| if attached { "attached" } else { "waiting" };
+        let models = models.iter().map(|model| json!({ "model": model.name, "state": state(model.attached) }));
+        body["parts"]["models"] = models.collect();
+    }
     if let Some(certificate) = certificate {
         body["parts"]["certificate"] = certificate;
     }

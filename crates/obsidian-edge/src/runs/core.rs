@@ -210,7 +210,7 @@ impl Run<'_> {
         }
         let text = std::mem::take(&mut self.upstream_text);
         if !text.is_empty() {
-            self.emitted = rendering::tokenize(self.pop, &text).await?;
+            self.emitted = rendering::tokenize(self.pop, &self.local, &text).await?;
         }
         Ok(Some(()))
     }

@@ -13,14 +13,14 @@ const WINDOW: u32 = 4;
 pub(super) async fn run(run: &mut Run<'_>) -> Result<FinishReason, Stumble> {
     let mut session = match run.session().await {
         Ok(session) => session,
-        Err(error) => return full_or_lost(error),
+        Err(error) => return full_or_lost(run, error),
     };
     // The first token alone: the client waits for nothing else.
     let mut window = 1;
     loop {
         let finished = match step(run, &mut session, window).await? {
             Ok(finished) => finished,
-            Err(error) => return full_or_lost(error),
+            Err(error) => return full_or_lost(run, error),
         };
         if let Some(finish) = finished {
             return Ok(finish);
@@ -50,9 +50,9 @@ async fn step(
     })
 }
 
-fn full_or_lost(error: SandboxError) -> Result<FinishReason, Stumble> {
+fn full_or_lost(run: &Run<'_>, error: SandboxError) -> Result<FinishReason, Stumble> {
     match error {
         SandboxError::Refused(Refusal::ContextFull(_)) => Ok(FinishReason::Length),
-        other => Err(Stumble::Lost(Lost::drafter(other))),
+        other => Err(Stumble::Lost(Lost::drafter(run, other))),
     }
 }

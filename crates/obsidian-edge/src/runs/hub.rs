@@ -103,7 +103,7 @@ fn count(run: &Run<'_>, drafts: &[TokenId], verdict: Verdict) {
 /// The hub goes on without drafts; only a failure makes that a lesser path.
 fn without_drafter(run: &mut Run<'_>, error: SandboxError) -> Result<Option<FinishReason>, Stumble> {
     if !matches!(error, SandboxError::Refused(Refusal::ContextFull(_))) {
-        let lost = Lost::drafter(error);
+        let lost = Lost::drafter(run, error);
         run.account.degrade(lost.part, lost.what);
     }
     Ok(None)
@@ -132,7 +132,7 @@ async fn batches(run: &mut Run<'_>, stream: &mut VerifyStream) -> Result<FinishR
 }
 
 fn options(run: &Run<'_>, speculation: Speculation) -> OpenOptions {
-    let info = run.pop.parts.drafter.info();
+    let info = run.local.drafter().info();
     OpenOptions {
         model: String::new(),
         vocabulary_digest: info.vocabulary_digest.clone(),

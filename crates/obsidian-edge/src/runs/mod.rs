@@ -19,6 +19,7 @@ use tracing::{Instrument, Span};
 use crate::account::{Account, finish_text};
 use crate::answer::{Answer, Outgoing};
 use crate::fault::Fault;
+use crate::local::Local;
 use crate::outcome::{PromptBytes, TokenLogprob};
 use crate::pop::{HubView, Pop};
 use crate::rendering::{self, Patience, drafter_fault};
@@ -33,6 +34,7 @@ const MAX_ATTEMPTS: u32 = 4;
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<'a> {
     pub(crate) pop: &'a Pop,
+    pub(crate) local: &'a Local,
     pub(crate) request: &'a ChatRequest,
     pub(crate) shielded: &'a Shielded,
     pub(crate) scope: Scope,
@@ -48,7 +50,8 @@ pub(crate) async fn choices(
 ) -> Result<(), Fault> {
     let run = |choice| {
         // Stop strings are the client's own: they are compared with what the client sees, which is restored.
-        let answer = Answer::new(choice, &shared.request.stop, shared.shielded.vault.clone(), outgoing.clone());
+        let Shielded { vault, shield, .. } = shared.shielded;
+        let answer = Answer::new(choice, &shared.request.stop, vault.clone(), shield.clone(), outgoing.clone());
         Run::new(shared, prompt.clone(), answer)
     };
     let mut runs: Vec<Run<'_>> = (0..shared.request.choices).map(run).collect();
@@ -128,8 +131,9 @@ impl From<Fault> for Stumble {
 }
 
 impl Lost {
-    fn drafter(error: SandboxError) -> Self {
+    fn drafter(run: &Run<'_>, error: SandboxError) -> Self {
         let what = fault_kind(&error);
+        run.local.note_last_fault(run.pop, &error);
         counter!("obsidian_drafter_faults_total", "kind" => what).increment(1);
         Self { part: "drafter", what, fault: drafter_fault(error) }
     }
@@ -144,6 +148,8 @@ impl Lost {
 pub(crate) struct Run<'a> {
     shared: Shared<'a>,
     pop: &'a Pop,
+    /// The model of this POP that it runs on.
+    local: Local,
     account: &'a Account,
     answer: Answer,
     shielded: &'a Shielded,
@@ -173,10 +179,11 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     /// A choice that is about to run.
     fn new(shared: Shared<'a>, prompt: Option<Masked<TokenIds>>, answer: Answer) -> Self {
-        let Shared { pop, request, shielded, scope, account } = shared;
+        let Shared { pop, local, request, shielded, scope, account } = shared;
         Self {
             shared,
             pop,
+            local: local.clone(),
             account,
             shielded,
             scope,
@@ -234,7 +241,7 @@ impl<'a> Run<'a> {
     fn begin(&mut self, tier: Tier) {
         self.model = match (tier, self.pop.hub_facts()) {
             (Tier::Hub, Some(facts)) => facts.model.clone(),
-            _ => self.pop.parts.drafter.info().name.clone(),
+            _ => self.local.name().to_owned(),
         };
         self.account.moved(tier, &self.model);
     }
@@ -250,6 +257,8 @@ impl<'a> Run<'a> {
             return Err(lost.fault);
         }
         self.account.degrade(lost.part, lost.what);
+        // What begins anew may as well begin on the version that serves now.
+        self.local.renew(self.pop);
         // A prompt that is too long for the tiers that are left: what matters is why they were needed.
         if next != Tier::Core && self.render().await.is_err_and(|fault| matches!(fault, Fault::ContextExceeded { .. }))
         {
@@ -283,8 +292,8 @@ impl<'a> Run<'a> {
     /// Renders the prompt if that has not been done yet, and checks that it fits somewhere.
     async fn render(&mut self) -> Result<(), Fault> {
         if self.prompt.is_none() {
-            let prompt = rendering::render(self.pop, self.shielded).await?;
-            routing::check_length(self.pop, &self.scope, prompt.get().as_slice().len())?;
+            let prompt = rendering::render(self.pop, &self.local, self.shielded).await?;
+            routing::check_length(self.pop, &self.local, &self.scope, prompt.get().as_slice().len())?;
             self.account.prompt_tokens(prompt.get().as_slice().len());
             self.prompt = Some(prompt);
         }
@@ -319,18 +328,18 @@ impl<'a> Run<'a> {
         if let Some(prompt) = self.prompt.as_ref().filter(|_| self.emitted.is_empty()) {
             return Ok(prompt.clone());
         }
-        rendering::seal(self.pop, self.shielded, self.sequence()).await
+        rendering::seal(self.pop, &self.local, self.shielded, self.sequence()).await
     }
 
     /// A draft session that holds the sequence so far, not yet computed.
     async fn session(&mut self) -> Result<DraftSession, SandboxError> {
         let mut patience = Patience::new();
         let mut session = loop {
-            match self.pop.parts.drafter.open(self.sampling.clone(), self.answer_start()).await {
+            match self.local.drafter().open(self.sampling.clone(), self.answer_start()).await {
                 Ok(session) => break session,
                 // Full is full: another tier, or the client, does better than a queue of waiters here.
                 Err(error @ SandboxError::Overloaded { .. }) => return Err(error),
-                Err(error) if patience.again(&error).await => {}
+                Err(error) if patience.again(self.pop, &self.local, &error).await => {}
                 Err(error) => return Err(error),
             }
         };
@@ -339,7 +348,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_end(&self, id: TokenId) -> bool {
-        self.pop.parts.drafter.info().end_ids.contains(&id)
+        self.local.drafter().info().end_ids.contains(&id)
     }
 
     /// How many of `ids` have text: those before an end id, as far as the answer may still grow.
@@ -373,7 +382,7 @@ impl<'a> Run<'a> {
         }
         self.emitted.extend(kept);
         self.account.completed(kept.len());
-        let bytes = rendering::detokenize(self.pop, kept).await?;
+        let bytes = rendering::detokenize(self.pop, &self.local, kept).await?;
         let stopped = self.answer.push(self.pop, self.account, &self.model, bytes).await?;
         Ok(if stopped { Some(FinishReason::Stop) } else { finish })
     }

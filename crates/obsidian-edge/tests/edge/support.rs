@@ -1,14 +1,16 @@
 //! Starts POPs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use obsidian_edge::functions::Functions;
 use obsidian_edge::{Edge, EdgeConfig, EdgeHandle, EdgeParts, RouterWeights, TenantSecret};
 use obsidian_guests as guests;
 use obsidian_registry::{Artifact, Verified};
-use obsidian_sandbox::{ComputePool, Drafter, EngineOptions, Engines, RouterSandbox, ShieldSandbox, WeightFile};
+use obsidian_sandbox::{
+    ComputePool, Drafter, EngineOptions, Engines, ModelShelf, RouterSandbox, ShieldSandbox, WeightFile,
+};
 use obsidian_wire::HubLink;
 use obsidian_wire::core::CoreLink;
 use serde_json::{Value, json};
@@ -55,6 +57,7 @@ pub(crate) struct Pop {
     pub(crate) config: EdgeConfig,
     shield: Verified<Artifact>,
     drafter: Drafter,
+    models: ModelShelf,
     hub: Option<HubLink>,
     core: Option<CoreLink>,
     functions: Option<Functions>,
@@ -68,6 +71,7 @@ impl Pop {
             config: EdgeConfig::new(address, TenantSecret::new([7; 32])),
             shield: guests::shield().expect("pinned"),
             drafter: drafter(),
+            models: ModelShelf::default(),
             hub: None,
             core: None,
             functions: None,
@@ -93,6 +97,18 @@ impl Pop {
         self
     }
 
+    /// With another draft model.
+    pub(crate) fn drafter(mut self, drafter: Drafter) -> Self {
+        self.drafter = drafter;
+        self
+    }
+
+    /// With models beside the draft model.
+    pub(crate) fn models(mut self, models: ModelShelf) -> Self {
+        self.models = models;
+        self
+    }
+
     /// With a core route.
     pub(crate) fn core(mut self, link: CoreLink) -> Self {
         self.core = Some(link);
@@ -110,12 +126,11 @@ impl Pop {
         let weights = obsidian_router::Weights::default_json();
         EdgeParts {
             pool: ComputePool::new(2).expect("threads"),
-            shield: Arc::new(ShieldSandbox::load(engines(), &self.shield).expect("the shield loads")),
-            router: Arc::new(
-                RouterSandbox::load(engines(), &guests::router().expect("pinned")).expect("the router loads"),
-            ),
+            shield: ShieldSandbox::load(engines(), &self.shield).expect("the shield loads"),
+            router: RouterSandbox::load(engines(), &guests::router().expect("pinned")).expect("the router loads"),
             router_weights: RouterWeights::parse(weights).expect("shipped weights"),
             drafter: self.drafter,
+            models: self.models,
             hub: self.hub,
             core: self.core,
             functions: self.functions,

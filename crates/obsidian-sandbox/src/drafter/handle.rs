@@ -6,17 +6,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use obsidian_model::ToolForm;
 use obsidian_registry::{Artifact, Verified};
-use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_DRAFTER_WORKERS, MAX_TOP_LOGPROBS};
+use obsidian_types::limits::{MAX_DRAFT_WINDOW, MAX_TOP_LOGPROBS};
 use obsidian_types::{Message, Sampling, TokenId, Tool};
 
 use super::actor::{Command, Reply, SessionId, Work};
+use super::guest::{DrafterGuest, DrafterOptions};
 use super::instance::Conversation;
 use super::scored::ScoredToken;
 use super::supervisor::Supervisor;
 use super::worker::{Worker, WorkerLoad};
 use crate::busy::BusyMeter;
+use crate::cores::turn;
 use crate::engine::Engines;
 use crate::error::SandboxError;
+use crate::generation::GuestVersion;
 use crate::weights::WeightFile;
 
 /// What the guest says about its model.
@@ -53,21 +56,6 @@ pub struct Startup {
     pub attach: Duration,
 }
 
-/// How a drafter runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrafterOptions {
-    /// Sandboxes on the same weights, each with a thread; 1 to [`MAX_DRAFTER_WORKERS`].
-    pub workers: usize,
-}
-
-impl Default for DrafterOptions {
-    /// A worker for each processor.
-    fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { workers: processors.min(MAX_DRAFTER_WORKERS) }
-    }
-}
-
 /// A model in one or more sandboxes. Cloning gives another handle; the sandboxes end with the last handle or
 /// session.
 #[derive(Clone)]
@@ -75,7 +63,9 @@ pub struct Drafter(Arc<Shared>);
 
 /// What all handles share.
 struct Shared {
-    name: String,
+    guest: DrafterGuest,
+    weights: WeightFile,
+    options: DrafterOptions,
     info: ModelInfo,
     startup: Startup,
     workers: Vec<Worker>,
@@ -86,6 +76,8 @@ pub(super) struct Status {
     pub(super) busy: BusyMeter,
     pub(super) alive: AtomicBool,
     pub(super) restarts: AtomicU64,
+    /// Linear memory of the sandbox, attached weights included.
+    pub(super) memory_bytes: AtomicU64,
     /// Sessions whose handle is gone: bounded by the number of open sessions, and never refused, because
     /// a drop cannot wait.
     pub(super) closed: Mutex<Vec<SessionId>>,
@@ -99,6 +91,7 @@ impl Status {
             busy: BusyMeter::new(now),
             alive: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
             closed: Mutex::new(Vec::new()),
             load: WorkerLoad::default(),
         }
@@ -113,7 +106,7 @@ impl Drafter {
     /// [`SandboxError::Artifact`] if the guest is no drafter, [`SandboxError::Refused`] if the file is no
     /// model, or the failure of the first load.
     pub fn start(engines: &Engines, artifact: &Verified<Artifact>, weights: WeightFile) -> Result<Self, SandboxError> {
-        Self::start_with(engines, artifact, weights, DrafterOptions { workers: 1 })
+        Self::start_with(engines, artifact, weights, DrafterOptions::workers(1))
     }
 
     /// The same with several workers: a sandbox, a thread and a supervisor each, all on one mapping of the weights.
@@ -128,18 +121,47 @@ impl Drafter {
         weights: WeightFile,
         options: DrafterOptions,
     ) -> Result<Self, SandboxError> {
-        if !(1..=MAX_DRAFTER_WORKERS).contains(&options.workers) {
-            let reason = format!("{} workers: give 1 to {MAX_DRAFTER_WORKERS}", options.workers);
-            return Err(SandboxError::Engine(reason));
-        }
-        let supervisor = Supervisor::new(engines, artifact, weights)?;
-        let others: Vec<Supervisor> = (1..options.workers).map(|_| supervisor.another()).collect();
-        let (worker, info, startup) = Worker::start(supervisor)?;
+        Self::attach(DrafterGuest::load(engines, artifact)?, weights, options)
+    }
+
+    /// The same for a guest that is loaded: what is left to do is instantiating it and attaching the weights.
+    ///
+    /// # Errors
+    /// As [`Drafter::start_with`].
+    pub fn attach(guest: DrafterGuest, weights: WeightFile, options: DrafterOptions) -> Result<Self, SandboxError> {
+        options.check()?;
+        let start = |number| Worker::start(Supervisor::new(&guest, &weights, turn(&options.cores, number)));
+        let (worker, info, startup) = start(0)?;
         let mut workers = vec![worker];
-        for supervisor in others {
-            workers.push(Worker::start(supervisor)?.0);
+        for number in 1..options.workers {
+            workers.push(start(number)?.0);
         }
-        Ok(Self(Arc::new(Shared { name: artifact.name.clone(), info, startup, workers })))
+        Ok(Self(Arc::new(Shared { guest, weights, options, info, startup, workers })))
+    }
+
+    /// The same model with another version of the guest.
+    ///
+    /// # Errors
+    /// As [`Drafter::start_with`].
+    pub fn successor(&self, artifact: &Verified<Artifact>) -> Result<Self, SandboxError> {
+        let guest = self.0.guest.successor(artifact)?;
+        Self::attach(guest, self.0.weights.clone(), self.0.options.clone())
+    }
+
+    /// The code that runs the model.
+    pub fn guest(&self) -> &DrafterGuest {
+        &self.0.guest
+    }
+
+    /// Which build of the guest runs the model.
+    pub fn version(&self) -> &GuestVersion {
+        self.0.guest.version()
+    }
+
+    /// Memory that the sandboxes have beside the weights, which they share: tables, workspaces, conversations.
+    pub fn private_bytes(&self) -> u64 {
+        let all = |worker: &Worker| worker.status.memory_bytes.load(Ordering::Relaxed);
+        self.0.workers.iter().map(|worker| all(worker).saturating_sub(self.0.weights.length())).sum()
     }
 
     /// The model.
@@ -347,7 +369,7 @@ impl Place {
     }
 
     async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, SandboxError> {
-        self.worker().ask(&self.shared.name, work).await
+        self.worker().ask(self.shared.name(), work).await
     }
 }
 
@@ -358,11 +380,15 @@ impl Drop for Place {
 }
 
 impl Shared {
+    fn name(&self) -> &str {
+        &self.guest.version().name
+    }
+
     /// Asks the worker that is least busy; if it takes no more or is gone, the next.
     async fn ask_any<T>(&self, work: impl Fn(Reply<T>) -> Work) -> Result<T, SandboxError> {
         let mut refused = None;
         for index in self.by_load(|load| load.pending()) {
-            match self.workers[index].ask(&self.name, &work).await {
+            match self.workers[index].ask(self.name(), &work).await {
                 Err(error) if is_about_this_worker(&error) => refused = refused.or(Some(error)),
                 answer => return answer,
             }
@@ -381,7 +407,7 @@ impl Shared {
     }
 
     fn unavailable(&self) -> SandboxError {
-        SandboxError::Unavailable { guest: self.name.clone() }
+        SandboxError::Unavailable { guest: self.name().to_owned() }
     }
 }
 

@@ -121,6 +121,11 @@ impl Instance {
         attachments.map_or(Duration::ZERO, Attachments::elapsed)
     }
 
+    /// Linear memory, attached weights included.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.data().memory_bytes())
+    }
+
     /// Sessions open.
     pub(super) fn sessions(&self) -> usize {
         self.sessions.len()

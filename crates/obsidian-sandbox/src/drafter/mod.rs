@@ -6,11 +6,13 @@
 //! one guest call, so that the weights are read once for all. Start at [`Drafter::start`].
 
 mod actor;
+mod guest;
 mod handle;
 mod instance;
 mod scored;
 mod supervisor;
 mod worker;
 
-pub use handle::{DraftSession, Drafter, DrafterOptions, ModelInfo, Startup};
+pub use guest::{DrafterGuest, DrafterOptions};
+pub use handle::{DraftSession, Drafter, ModelInfo, Startup};
 pub use scored::{Candidate, ScoredToken};

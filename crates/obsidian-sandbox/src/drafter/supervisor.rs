@@ -6,15 +6,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use obsidian_model::ToolForm;
-use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::MAX_DRAFTER_BATCH;
 
 use super::actor::{Command, Shift, Work};
+use super::guest::DrafterGuest;
 use super::handle::{ModelInfo, Startup, Status};
-use super::instance::{DrafterPre, GuestModelInfo, GuestToolForm, Instance};
-use crate::engine::{EngineKind, Engines};
+use super::instance::{GuestModelInfo, GuestToolForm, Instance};
+use crate::cores::pin;
+use crate::engine::EngineKind;
 use crate::error::SandboxError;
-use crate::state::State;
 use crate::weights::WeightFile;
 
 /// Stack of the drafter's thread, bytes.
@@ -26,33 +26,21 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// All it takes to start an instance.
 pub(super) struct Supervisor {
-    engines: Engines,
-    guest: DrafterPre<State>,
-    name: String,
+    guest: DrafterGuest,
     weights: WeightFile,
+    core: Option<usize>,
     status: Arc<Status>,
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        engines: &Engines,
-        artifact: &Verified<Artifact>,
-        weights: WeightFile,
-    ) -> Result<Self, SandboxError> {
-        let component = engines.component(EngineKind::Model, artifact)?;
-        let guest =
-            engines.lane(EngineKind::Model).linker.instantiate_pre(&component).and_then(DrafterPre::new).map_err(
-                |error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") },
-            )?;
+    /// Compiled code and weights are shared with the other workers, nothing else. The thread stays on `core`.
+    pub(super) fn new(guest: &DrafterGuest, weights: &WeightFile, core: Option<usize>) -> Self {
         let status = Arc::new(Status::new(Instant::now()));
-        Ok(Self { engines: engines.clone(), guest, name: artifact.name.clone(), weights, status })
+        Self { guest: guest.clone(), weights: weights.clone(), core, status }
     }
 
-    /// The same for another worker: compiled code and weights are shared, nothing else.
-    pub(super) fn another(&self) -> Self {
-        let Self { engines, guest, name, weights, status: _ } = self;
-        let status = Arc::new(Status::new(Instant::now()));
-        Self { engines: engines.clone(), guest: guest.clone(), name: name.clone(), weights: weights.clone(), status }
+    fn name(&self) -> &str {
+        &self.guest.version().name
     }
 
     /// What the worker will report.
@@ -67,14 +55,19 @@ impl Supervisor {
         std::thread::Builder::new()
             .name("obsidian-drafter".to_owned())
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || match self.start() {
-                Ok((instance, info, startup)) => {
-                    // `spawn` waits for this.
-                    let _ = ready.send(Ok((self.describe(info), startup)));
-                    self.run(instance, &queue);
+            .spawn(move || {
+                if let Some(core) = self.core {
+                    pin(core);
                 }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
+                match self.start() {
+                    Ok((instance, info, startup)) => {
+                        // `spawn` waits for this.
+                        let _ = ready.send(Ok((self.describe(info), startup)));
+                        self.run(instance, &queue);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
                 }
             })
             .map_err(|error| SandboxError::Engine(format!("drafter thread: {error}")))?;
@@ -101,10 +94,11 @@ impl Supervisor {
 
     fn start(&self) -> Result<(Instance, GuestModelInfo, Startup), SandboxError> {
         let start = Instant::now();
-        let lane = self.engines.lane(EngineKind::Model);
-        let (instance, info) = Instance::start(&self.name, lane, &self.guest, &self.weights)?;
+        let lane = self.guest.engines.lane(EngineKind::Model);
+        let (instance, info) = Instance::start(self.name(), lane, &self.guest.linked, &self.weights)?;
         let startup = Startup { total: start.elapsed(), attach: instance.attach_time() };
-        tracing::info!(guest = self.name, ?startup, "drafter sandbox started");
+        tracing::info!(guest = self.name(), ?startup, "drafter sandbox started");
+        self.status.memory_bytes.store(instance.memory_bytes(), Ordering::Relaxed);
         self.status.alive.store(true, Ordering::Release);
         Ok((instance, info, startup))
     }
@@ -139,12 +133,12 @@ impl Supervisor {
 
     fn refuse(&self, works: Vec<Work>) {
         for work in works {
-            work.refuse(SandboxError::Unavailable { guest: self.name.clone() });
+            work.refuse(SandboxError::Unavailable { guest: self.name().to_owned() });
         }
     }
 
     fn restart(&self, retry: &mut Retry) -> Option<Instance> {
-        metrics::counter!("obsidian_sandbox_restarts_total", "guest" => self.name.clone()).increment(1);
+        metrics::counter!("obsidian_sandbox_restarts_total", "guest" => self.name().to_owned()).increment(1);
         match self.start() {
             Ok((instance, ..)) => {
                 self.status.restarts.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +146,7 @@ impl Supervisor {
             }
             Err(error) => {
                 retry.failed();
-                tracing::error!(guest = self.name, %error, backoff = ?retry.backoff, "drafter does not start");
+                tracing::error!(guest = self.name(), %error, backoff = ?retry.backoff, "drafter does not start");
                 None
             }
         }

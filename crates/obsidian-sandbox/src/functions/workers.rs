@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::FunctionHostOptions;
 use super::meter::Meter;
+use crate::cores::pin;
 use crate::error::SandboxError;
-use crate::pool::pin;
 
 /// Processor time after which a request becomes a patient one.
 pub(super) const PROMPT: Duration = Duration::from_millis(4);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use obsidian_sandbox::{EngineKind, Engines, ShieldSandbox};
+use obsidian_sandbox::{EngineKind, Engines, ShieldSandbox, TARGETS, compile_for};
 use obsidian_shield::ShieldKey;
 
 use crate::options;
@@ -120,4 +120,39 @@ fn a_key_of_the_wrong_length_is_replaced() {
     fs::write(cache.join("key"), b"short").expect("writable by us");
     start(&cache);
     assert_eq!(fs::metadata(cache.join("key")).expect("it is there").len(), 32);
+}
+
+#[test]
+fn an_entry_of_another_engine_is_not_loaded() {
+    let home = tempfile::tempdir().expect("a directory");
+    let cache = home.path().join("aot");
+    start(&cache);
+    let [entry] = entries(&cache).try_into().expect("one entry");
+    // Code for another processor, with this node's own key: the MAC covers what shaped the code.
+    let artifact = obsidian_guests::hostile_shield().expect("embedded");
+    let foreign = compile_for(TARGETS[0], "shield", &artifact.bytes).expect("compiled");
+    assert_eq!(foreign[..4], *b"\x7fELF");
+    let genuine = fs::read(&entry).expect("readable");
+    fs::write(&entry, [&genuine[..32], &foreign].concat()).expect("writable by us");
+    start(&cache);
+    assert_eq!(fs::read(&entry).expect("readable"), genuine, "compiled again");
+    // Nor under the name that another build of the engine would give it.
+    let renamed = entry.file_name().expect("a name").to_string_lossy().replace(".aot", "0.aot");
+    fs::copy(&entry, cache.join(renamed)).expect("copied");
+    fs::remove_file(&entry).expect("removed");
+    start(&cache);
+    assert_eq!(fs::read(&entry).expect("readable"), genuine, "compiled, not taken from the other name");
+}
+
+#[test]
+fn code_for_another_processor_names_it_and_unknown_ones_are_refused() {
+    let artifact = obsidian_guests::hostile_shield().expect("embedded");
+    // The ELF machine: 183 is AArch64, 62 x86-64.
+    for (target, machine) in TARGETS.iter().zip([183, 62]) {
+        let code = compile_for(target, "shield", &artifact.bytes).expect("compiled");
+        assert_eq!(u16::from_le_bytes([code[18], code[19]]), machine, "{target}");
+    }
+    let unknown = compile_for("riscv64gc-unknown-linux-gnu", "shield", &artifact.bytes).expect_err("no compiler");
+    assert!(unknown.to_string().contains("choose aarch64-unknown-linux-gnu or x86_64-unknown-linux-gnu"), "{unknown}");
+    assert!(compile_for(TARGETS[0], "junk", b"no component").is_err());
 }

@@ -160,3 +160,19 @@ fn a_guest_of_another_world_is_refused() {
     let refused = ShieldSandbox::load(engines(), &artifact);
     assert!(refused.is_err_and(|error| matches!(error, SandboxError::Artifact { .. })));
 }
+
+/// `obsidian doctor` reckons with it when it says how many sandboxes a machine can carry.
+#[test]
+fn a_live_sandbox_has_few_mappings() {
+    let shield = shield();
+    let masked = obsidian_shield::mask(&["alice@example.com".to_owned()], &key()).expect("masked");
+    let mappings = || std::fs::read_to_string("/proc/self/maps").expect("Linux").lines().count() as u64;
+    // The first makes what all share.
+    let first = shield.restorer(&masked.vault).expect("a sandbox");
+    let before = mappings();
+    let live: Vec<_> = (0..24).map(|_| shield.restorer(&masked.vault).expect("a sandbox")).collect();
+    let each = (mappings() - before).div_ceil(live.len() as u64);
+    eprintln!("{each} mappings for each live sandbox");
+    assert!((1..=obsidian_types::limits::MAPPINGS_PER_SANDBOX).contains(&each), "{each}");
+    drop(first);
+}

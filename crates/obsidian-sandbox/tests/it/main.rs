@@ -9,6 +9,7 @@ mod drafter;
 mod exactness;
 mod function;
 mod router;
+mod shelf;
 mod weights;
 mod workers;
 

@@ -22,7 +22,7 @@ fn weights(bytes: &[u8]) -> WeightFile {
 
 fn hostile(workers: usize) -> Drafter {
     let artifact = obsidian_guests::hostile_drafter().expect("embedded");
-    let options = DrafterOptions { workers };
+    let options = DrafterOptions::workers(workers);
     Drafter::start_with(engines(), &artifact, weights(b"harmless"), options).expect("a drafter")
 }
 
@@ -38,7 +38,7 @@ fn both_workers_give_what_one_gives() {
     let file = weights(&Synthetic::default().file());
     let artifact = obsidian_guests::drafter().expect("embedded");
     let one = Drafter::start(engines(), &artifact, file.clone()).expect("a drafter");
-    let two = Drafter::start_with(engines(), &artifact, file, DrafterOptions { workers: 2 }).expect("a drafter");
+    let two = Drafter::start_with(engines(), &artifact, file, DrafterOptions::workers(2)).expect("a drafter");
     assert_eq!((one.workers(), two.workers()), (1, 2));
     assert_eq!(one.info(), two.info());
     block_on(async {
@@ -121,7 +121,7 @@ fn sessions_are_spread_evenly_and_both_workers_can_be_filled() {
 fn numbers_of_workers_out_of_range_are_refused() {
     let artifact = obsidian_guests::hostile_drafter().expect("embedded");
     for workers in [0, MAX_DRAFTER_WORKERS + 1] {
-        let started = Drafter::start_with(engines(), &artifact, weights(b"harmless"), DrafterOptions { workers });
+        let started = Drafter::start_with(engines(), &artifact, weights(b"harmless"), DrafterOptions::workers(workers));
         assert!(matches!(started.map(|_| ()), Err(SandboxError::Engine(reason)) if reason.contains("workers")));
     }
     assert!((1..=MAX_DRAFTER_WORKERS).contains(&DrafterOptions::default().workers));

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::ingress::{CorsSection, ProxiesSection, TlsSection};
 use super::limits::LimitsSection;
+use super::node::{CoresSection, ModelsSection};
 use super::{CorePeer, CoreRoute, FunctionsSection, RoleFile, TelemetrySection};
 use crate::node::Ingress;
 
@@ -29,6 +30,12 @@ pub(crate) struct EdgeFile {
     pub(crate) data_dir: PathBuf,
     /// The draft model: a name from `obsidian model list` or a GGUF file; the shipped one if absent.
     pub(crate) draft_model: Option<PathBuf>,
+    /// Models beside the draft model.
+    #[serde(default)]
+    pub(crate) models: ModelsSection,
+    /// Cores that threads stay on.
+    #[serde(default)]
+    pub(crate) cores: CoresSection,
     /// The router's weights: a JSON file; the shipped ones if absent.
     pub(crate) router_weights: Option<PathBuf>,
     /// `TENANT KEY` lines, or a TOML table a tenant with keys and limits; without it any bearer token is accepted, on
@@ -133,6 +140,9 @@ impl RoleFile for EdgeFile {
         if let Some(tls) = &self.tls {
             problems.extend(obsidian_edge::check_certificate(&tls.files()).err().map(|error| error.to_string()));
         }
+        problems.extend(self.models.problems());
+        let functions = self.functions.as_ref().map(FunctionsSection::cores).unwrap_or_default();
+        problems.extend(self.cores.problems(functions));
         if let Some(path) = &self.router_weights
             && let Err(error) = crate::node::router_weights(Some(path))
         {

@@ -153,6 +153,11 @@ fn names<T>(list: &[String], read: impl Fn(&String) -> Result<T, String>) -> Res
 }
 
 impl FunctionsSection {
+    /// Cores that functions stay on.
+    pub(crate) fn cores(&self) -> &[usize] {
+        &self.cores
+    }
+
     /// The section of a file of its own, as `obsidian up --functions-file` takes it.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         use anyhow::Context as _;

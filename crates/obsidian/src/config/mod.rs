@@ -12,6 +12,7 @@ mod functions;
 mod hub;
 mod ingress;
 mod limits;
+mod node;
 mod reference;
 mod telemetry;
 
@@ -27,6 +28,7 @@ pub(crate) use self::core::{CorePeer, CoreRoute, LengthName};
 pub(crate) use self::edge::EdgeFile;
 pub(crate) use self::functions::FunctionsSection;
 pub(crate) use self::hub::{HubFile, default_kv_budget_mib};
+pub(crate) use self::node::{CoresSection, ModelsSection, list};
 pub(crate) use self::telemetry::TelemetrySection;
 
 /// Where `obsidian up` and `obsidian chat` meet unless told otherwise.

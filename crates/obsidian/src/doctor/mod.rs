@@ -1,10 +1,11 @@
 //! `obsidian doctor`: checks what a node needs before it is started, and says what to do about each finding.
 //!
-//! Looking is separate from judging: `host.rs` and `node.rs` gather facts and hand out findings, so that the
+//! Looking is separate from judging: `host.rs`, `density.rs` and `node.rs` gather facts and hand out findings, so that the
 //! judgement can be tested on machines that are not at hand. In an existing data directory a trial file comes
 //! and goes, and what any first start makes (the cache of compiled guests, this POP's certificate) may be made.
 //! Start at [`run`].
 
+mod density;
 mod host;
 mod node;
 
@@ -29,6 +30,9 @@ pub(crate) struct DoctorArguments {
     /// Where the node keeps its data, without --config [default: ~/.local/share/obsidian]
     #[arg(long, env = "OBSIDIAN_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// How many live sandboxes the machine is to carry, with --config of a POP or without one
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sandboxes: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -12,8 +12,8 @@ use obsidian_model::Model;
 use obsidian_sandbox::{EngineOptions, Engines};
 use obsidian_wire::{ClientTls, DevelopmentCa, HubLink, LinkOptions};
 
-use super::{DoctorArguments, Finding};
-use crate::config::{self, EdgeFile, FunctionsSection, HubFile, Role, RoleFile};
+use super::{DoctorArguments, Finding, density};
+use crate::config::{self, CoresSection, EdgeFile, FunctionsSection, HubFile, Role, RoleFile};
 use crate::data_dir::DataDir;
 use crate::model::locate::{self, Located};
 use crate::model::show::size;
@@ -42,12 +42,19 @@ struct Plan {
     authority: PathBuf,
     /// Whether guests run here.
     is_pop: bool,
+    /// Which threads stay on which cores.
+    cores: CoresSection,
+    function_cores: Vec<usize>,
 }
 
 /// All findings about the node, in the order in which they matter.
 pub(super) async fn check(arguments: &DoctorArguments) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let Some(plan) = plan(arguments, &mut findings)? else { return Ok(findings) };
+    if plan.is_pop {
+        findings.extend(density::judge(&density::Facts::read(), arguments.sandboxes));
+        findings.push(pinning(&plan.cores, &plan.function_cores));
+    }
     let usable = data_directory(&plan.data_dir, &mut findings);
     if usable {
         let data = DataDir::open(&plan.data_dir)?;
@@ -77,6 +84,8 @@ fn plan(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Result<Opti
             models: Vec::new(),
             hub: None,
             is_pop: true,
+            cores: CoresSection::default(),
+            function_cores: Vec::new(),
         }));
     };
     let edge = config::read::<EdgeFile>(path);
@@ -86,6 +95,22 @@ fn plan(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Result<Opti
         Role::Edge => configured(edge, path, findings).map(edge_plan),
         Role::Hub => configured(hub, path, findings).map(hub_plan),
     })
+}
+
+/// Where threads run. Cores that are not there are the configuration's problem.
+fn pinning(cores: &CoresSection, functions: &[usize]) -> Finding {
+    let check = "pinned cores";
+    let named = cores.roles(functions).into_iter().filter(|(_, cores)| !cores.is_empty());
+    let shown: Vec<String> = named.map(|(role, cores)| format!("{role} = {}", config::list(cores))).collect();
+    match cores.shared(functions) {
+        _ if shown.is_empty() => Finding::good(check, "none; the scheduler decides"),
+        Some(core) => Finding::warning(
+            check,
+            format!("{}; core {core} has two roles", shown.join(", ")),
+            "work of one holds up the other there; give each role cores of its own",
+        ),
+        None => Finding::good(check, shown.join(", ")),
+    }
 }
 
 fn configured<T: RoleFile>(read: Result<T>, path: &Path, findings: &mut Vec<Finding>) -> Option<T> {
@@ -115,13 +140,17 @@ fn edge_plan(file: EdgeFile) -> Plan {
     let own_authority = file.data_dir.join("authority");
     let authority = file.hub.as_ref().and_then(|hub| hub.authority_dir.clone()).unwrap_or(own_authority);
     let administration = file.functions.as_ref().and_then(FunctionsSection::admin_listen);
+    let function_cores = file.functions.as_ref().map_or_else(Vec::new, |section| section.cores().to_vec());
+    let draft = file.draft_model.into_iter().map(|model| ("draft model", model));
     Plan {
         authority,
         listen: [("clients", file.listen)].into_iter().chain(administration.map(|at| ("administration", at))).collect(),
-        models: file.draft_model.into_iter().map(|model| ("draft model", model)).collect(),
+        models: draft.chain(file.models.serve.into_iter().map(|model| ("model", model))).collect(),
         hub: file.hub.map(|hub| (hub.address, file.name)),
         data_dir: file.data_dir,
         is_pop: true,
+        cores: file.cores,
+        function_cores,
     }
 }
 
@@ -135,6 +164,8 @@ fn hub_plan(file: HubFile) -> Plan {
         hub: None,
         data_dir: file.data_dir,
         is_pop: false,
+        cores: CoresSection::default(),
+        function_cores: Vec::new(),
     }
 }
 

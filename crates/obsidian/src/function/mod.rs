@@ -3,7 +3,7 @@
 mod deploy;
 mod list;
 mod logs;
-mod package;
+pub(crate) mod package;
 mod shadow;
 mod watch;
 
@@ -40,7 +40,7 @@ enum Action {
 
 /// How the POP is found.
 #[derive(Args, Clone)]
-pub(crate) struct Target {
+pub(crate) struct Place {
     /// The POP's data directory, where its administration's socket is [default: ~/.local/share/obsidian]
     #[arg(long, env = "OBSIDIAN_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -53,20 +53,17 @@ pub(crate) struct Target {
     /// File with the token for that address
     #[arg(long, requires = "admin")]
     token_file: Option<PathBuf>,
-    /// Whose function it is
-    #[arg(long, default_value = "default")]
-    tenant: String,
 }
 
-impl Target {
-    fn data_dir(&self) -> Result<PathBuf> {
+impl Place {
+    pub(crate) fn data_dir(&self) -> Result<PathBuf> {
         match &self.data_dir {
             Some(folder) => Ok(folder.clone()),
             None => DataDir::default_path(),
         }
     }
 
-    fn admin(&self) -> Result<Admin> {
+    pub(crate) fn admin(&self) -> Result<Admin> {
         if let (Some(url), Some(file)) = (&self.admin, &self.token_file) {
             let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             return Admin::over_tcp(url, token.trim().to_owned());
@@ -75,6 +72,26 @@ impl Target {
             Some(socket) => Admin::over_socket(socket),
             None => Admin::over_socket(&self.data_dir()?.join("admin.sock")),
         }
+    }
+}
+
+/// A POP, and whose functions are meant.
+#[derive(Args, Clone)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    place: Place,
+    /// Whose function it is
+    #[arg(long, default_value = "default")]
+    tenant: String,
+}
+
+impl Target {
+    fn data_dir(&self) -> Result<PathBuf> {
+        self.place.data_dir()
+    }
+
+    fn admin(&self) -> Result<Admin> {
+        self.place.admin()
     }
 
     /// The path of a function, or of something of it.

@@ -13,7 +13,7 @@ use crate::client::Admin;
 use crate::exit::Stop;
 
 /// A component on this machine.
-pub(super) struct Package {
+pub(crate) struct Package {
     /// The component's file.
     pub(super) file: PathBuf,
     manifest: Manifest,
@@ -22,7 +22,7 @@ pub(super) struct Package {
 
 impl Package {
     /// Finds the component that `path` names: a file, or a folder with a manifest and what was built from it.
-    pub(super) fn open(path: &Path, name: Option<&str>) -> Result<Self> {
+    pub(crate) fn open(path: &Path, name: Option<&str>) -> Result<Self> {
         let (folder, named) = match path.is_dir() {
             true => (path, None),
             false => {
@@ -61,7 +61,7 @@ impl Package {
     }
 
     /// The envelope that lies beside it or is named, or one that `key` signs now.
-    pub(super) fn envelope(&self, named: Option<&Path>, key: Option<&Path>, development: &Path) -> Result<Envelope> {
+    pub(crate) fn envelope(&self, named: Option<&Path>, key: Option<&Path>, development: &Path) -> Result<Envelope> {
         let beside = PathBuf::from(format!("{}.dsse", self.file.display()));
         if let Some(path) = named.or_else(|| (key.is_none() && beside.exists()).then_some(beside.as_path())) {
             return crate::module::read_envelope(path);
@@ -79,7 +79,7 @@ impl Package {
     }
 
     /// Signs it, under another version than its manifest says if that is wanted.
-    pub(super) fn sign(&self, key: &SigningKey, version: Option<&str>) -> Result<Envelope> {
+    pub(crate) fn sign(&self, key: &SigningKey, version: Option<&str>) -> Result<Envelope> {
         let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
         let mut statement = Statement::about(&self.bytes, &self.manifest, now);
         if let Some(version) = version {
@@ -94,7 +94,7 @@ impl Package {
     }
 
     /// Uploads the component unless it is there, and returns how the administration calls it.
-    pub(super) async fn upload(&self, admin: &Admin, envelope: &Envelope) -> Result<Value> {
+    pub(crate) async fn upload(&self, admin: &Admin, envelope: &Envelope) -> Result<Value> {
         let digest = self.digest();
         let path = format!("/v1/artifacts/{digest}");
         if !admin.has(&path).await? {

@@ -81,6 +81,31 @@ pub(crate) fn draft_weights(model: Option<&Path>, data: &DataDir) -> Result<Weig
     }
 }
 
+/// The weights of a model that is attached on demand: always in the store, because what lies in sealed memory takes
+/// memory while the model waits.
+pub(crate) fn stored_weights(model: &Path, data: &DataDir) -> Result<WeightFile> {
+    let located = locate(model, data)?;
+    let path = located.path(data)?;
+    match located {
+        Located::Stored(manifest) => Ok(data.catalogue()?.weights().get(manifest.digest, &mut |_, _| ())?),
+        Located::Shipped(_) | Located::File(_) => {
+            describe::store_gguf(data.catalogue()?.weights(), &path, &mut |_, _| ())
+        }
+    }
+}
+
+/// What clients call a model: its name here, or for a file what the file says.
+pub(crate) fn served_name(model: &Path, data: &DataDir) -> Result<String> {
+    Ok(match locate(model, data)? {
+        Located::Shipped(shipped) => shipped.name.to_owned(),
+        Located::Stored(manifest) => manifest.name,
+        Located::File(path) => {
+            let model = Model::open(&path).with_context(|| format!("{} is no model", path.display()))?;
+            model.info().name.clone()
+        }
+    })
+}
+
 /// A target model's file, where nobody changes it, and what keeps it from being removed meanwhile.
 pub(crate) fn target_file(model: Option<&Path>, data: &DataDir) -> Result<(PathBuf, Option<WeightFile>)> {
     let Some(model) = model else { return Ok((shipped::TARGET.file(data)?, None)) };

@@ -1,5 +1,6 @@
-//! `obsidian module`: makes, builds, looks at, signs, judges, moves and runs modules. One file per action.
+//! `obsidian module`: makes, builds, looks at, signs, judges, compiles, moves and runs modules. One file per action.
 
+mod aot;
 mod build;
 mod inspect;
 mod new;
@@ -21,7 +22,7 @@ use clap::{Args, Subcommand};
 use obsidian_registry::{Envelope, Manifest};
 use obsidian_types::limits::{MAX_ENVELOPE_BYTES, MAX_MODULE_BYTES};
 
-/// Make, build, sign, verify, move and run WebAssembly modules
+/// Make, build, sign, verify, compile, move and run WebAssembly modules
 #[derive(Args)]
 pub(crate) struct ModuleArguments {
     #[command(subcommand)]
@@ -33,6 +34,7 @@ enum Action {
     New(new::NewArguments),
     Build(build::BuildArguments),
     Inspect(inspect::InspectArguments),
+    Aot(aot::AotArguments),
     Sign(sign::SignArguments),
     Verify(verify::VerifyArguments),
     Push(registry::PushArguments),
@@ -56,6 +58,7 @@ pub(crate) async fn run(arguments: ModuleArguments) -> Result<ExitCode> {
         Action::Inspect(arguments) => inspect::run(&arguments)?,
         Action::Sign(arguments) => sign::run(&arguments)?,
         Action::Verify(arguments) => verify::run(&arguments)?,
+        Action::Aot(arguments) => aot::run(&arguments)?,
         Action::Push(arguments) => registry::push(&arguments).await?,
         Action::Pull(arguments) => registry::pull(&arguments).await?,
         Action::Run(arguments) => return run::run(&arguments),

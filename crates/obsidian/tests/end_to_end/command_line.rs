@@ -32,6 +32,7 @@ fn help_is_as_reviewed() {
         "module new",
         "module build",
         "module inspect",
+        "module aot",
         "module sign",
         "module verify",
         "module push",
@@ -54,6 +55,10 @@ fn help_is_as_reviewed() {
         "fn remove",
         "fn shadow",
         "fn shadow start",
+        "guest",
+        "guest list",
+        "guest swap",
+        "guest rollback",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

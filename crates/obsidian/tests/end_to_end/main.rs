@@ -5,6 +5,7 @@
 mod bad_inputs;
 mod command_line;
 mod core_route;
+mod cross;
 #[path = "../../../obsidian-wire/tests/wire/oci/process.rs"]
 mod docker_registry;
 mod doctor;
@@ -22,6 +23,9 @@ mod openai_client;
 mod registry;
 mod secrecy;
 mod signatures;
+#[path = "../../../obsidian-edge/tests/edge/signing.rs"]
+mod signing;
 mod support;
 mod surface;
+mod swap;
 mod telemetry;

@@ -13,8 +13,13 @@
 //! DELETE /v1/functions/TENANT/NAME/shadow              end it
 //! HEAD   /v1/artifacts/SHA256                          whether a component is here
 //! PUT    /v1/artifacts/SHA256                          upload it
+//! GET    /v1/guests                                    which version of each of the POP's own guests serves
+//! GET    /v1/guests/KIND                               one of them
+//! POST   /v1/guests/KIND                               put another version in its place
+//! POST   /v1/guests/KIND/rollback                      the version before serves again
 //! ```
 
+mod guests;
 mod routes;
 
 use std::convert::Infallible;
@@ -44,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Functions;
 use crate::config::StartError;
+use crate::pop::Pop;
 
 /// Shortest token, characters: it must not be guessed.
 const MIN_TOKEN: usize = 16;
@@ -53,7 +59,7 @@ pub(crate) struct Administration {
     socket: PathBuf,
     unix: UnixListener,
     tcp: Option<(TcpListener, [u8; 32])>,
-    routes: Router,
+    functions: Functions,
 }
 
 impl Administration {
@@ -76,12 +82,13 @@ impl Administration {
                 Some((listener, Sha256::digest(token.trim().as_bytes()).into()))
             }
         };
-        Ok(Self { socket, unix, tcp, routes: routes::routes(functions.clone()) })
+        Ok(Self { socket, unix, tcp, functions: functions.clone() })
     }
 
     /// Serves until `stop`. Who is connected then is cut off: nothing here is in the middle of anything.
-    pub(crate) async fn serve(self, stop: CancellationToken) {
-        let Self { socket, unix, tcp, routes } = self;
+    pub(crate) async fn serve(self, pop: Arc<Pop>, stop: CancellationToken) {
+        let Self { socket, unix, tcp, functions } = self;
+        let routes = routes::routes(functions.clone()).merge(guests::routes(guests::Site { functions, pop }));
         let places = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
         let mut connections = JoinSet::new();
         let guarded = tcp.as_ref().map(|(_, token)| guarded(routes.clone(), *token));

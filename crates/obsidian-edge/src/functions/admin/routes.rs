@@ -44,7 +44,7 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response {
     answer(status, &json!({ "error": { "code": code, "message": message } }))
 }
 
-fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let text = serde_json::to_string(body).unwrap_or_default();
     let mut response = Response::new(Body::from(text + "\n"));
     *response.status_mut() = status;
@@ -52,7 +52,7 @@ fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     response
 }
 
-fn refused(change: &ChangeError) -> Response {
+pub(super) fn refused(change: &ChangeError) -> Response {
     let (status, code) = change.kind();
     error(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code, &change.to_string())
 }
@@ -71,13 +71,13 @@ async fn no_such_path() -> Response {
 /// A component by digest, with the envelope's text as JSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SignedShape {
+pub(super) struct SignedShape {
     digest: Digest,
     envelope: Value,
 }
 
 impl SignedShape {
-    fn read(self) -> Result<Signature, ChangeError> {
+    pub(super) fn read(self) -> Result<Signature, ChangeError> {
         let text = self.envelope.to_string();
         let envelope = Envelope::parse(text.as_bytes()).map_err(obsidian_registry::Refusal::from)?;
         Ok(Signature { digest: self.digest, envelope })
@@ -169,10 +169,11 @@ fn tenant(name: &str) -> Result<TenantId, ChangeError> {
 }
 
 /// A JSON body of bounded length.
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ChangeError> {
+pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ChangeError> {
     let bytes = axum::body::to_bytes(body, MAX_ADMIN_BODY_BYTES).await;
     let bytes = bytes.map_err(|error| ChangeError::Invalid(format!("the body cannot be read: {error}")))?;
-    serde_json::from_slice(&bytes).map_err(|error| ChangeError::Invalid(format!("the body is not as it must be: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ChangeError::Invalid(format!("the body is not as it must be: {error}")))
 }
 
 async fn list(State(functions): State<Functions>) -> Response {
