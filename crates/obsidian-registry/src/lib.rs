@@ -7,6 +7,8 @@
 mod artifact;
 mod digest;
 mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod ledger;
 mod manifest;

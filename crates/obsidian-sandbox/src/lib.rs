@@ -23,6 +23,8 @@ mod state;
 mod wasi;
 mod weights;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use aot::fuzzing;
 pub use drafter::{Candidate, DraftSession, Drafter, DrafterOptions, ModelInfo, ScoredToken, Startup};
 pub use engine::{EngineKind, EngineOptions, Engines};
 pub use error::{ComputeError, Refusal, SandboxError, WeightError};

@@ -63,6 +63,8 @@
 pub mod client;
 pub mod core;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod models;
 pub mod prefix;
 pub mod proto;
