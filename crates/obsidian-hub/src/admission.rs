@@ -65,6 +65,10 @@ impl Scheduler {
         if position != 0 || ids.len() != blocks * BLOCK_TOKENS || chain.tip() != Some(&tip) {
             return refuse(&request, Refusal::new(Code::InvalidMessage, "the ids are not the prefix that was named"));
         }
+        // One such id would fail the whole pass, and with it every other stream in it.
+        if ids.iter().any(|id| *id >= self.engine.info().vocabulary_size) {
+            return refuse(&request, Refusal::new(Code::InvalidMessage, "an id is outside the vocabulary"));
+        }
         self.open(request, ids);
     }
 

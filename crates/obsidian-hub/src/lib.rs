@@ -6,6 +6,8 @@
 
 mod admission;
 pub mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod judge;
 mod outbox;
 mod prefixes;

@@ -72,26 +72,31 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// The data path. Returns when told to stop, or when no stream can come any more.
+    /// Returns when told to stop, or when no stream can come any more.
     pub(crate) fn run(mut self) {
+        while self.turn().is_continue() {}
+    }
+
+    /// The data path, once.
+    pub(crate) fn turn(&mut self) -> ControlFlow<()> {
         // Sleeps while there is nothing to compute.
-        while self.hear().is_continue() {
-            // Streams nobody reads give their place and memory back before the others are planned.
-            self.retire_silent();
-            // One slice of prefill, one window or one step per stream, longest waiting first.
-            if self.plan() == 0 {
-                continue;
-            }
-            // One forward pass for all of them; each samples, verifies its window and answers its POP.
-            let over = self.compute();
-            // Rejected drafts leave the caches.
-            let failed = self.roll_back();
-            // Streams that are over leave their cache to the next turn.
-            for (number, how) in failed.into_iter().chain(over) {
-                self.end(number, how);
-            }
-            self.report();
+        self.hear()?;
+        // Streams nobody reads give their place and memory back before the others are planned.
+        self.retire_silent();
+        // One slice of prefill, one window or one step per stream, longest waiting first.
+        if self.plan() == 0 {
+            return ControlFlow::Continue(());
         }
+        // One forward pass for all of them; each samples, verifies its window and answers its POP.
+        let over = self.compute();
+        // Rejected drafts leave the caches.
+        let failed = self.roll_back();
+        // Streams that are over leave their cache to the next turn.
+        for (number, how) in failed.into_iter().chain(over) {
+            self.end(number, how);
+        }
+        self.report();
+        ControlFlow::Continue(())
     }
 
     /// Carries out what the streams asked for; waits for a command when no stream has work.

@@ -44,6 +44,12 @@ impl SigningKey {
         Ok(Self(ed25519_dalek::SigningKey::from_bytes(&seed)))
     }
 
+    /// The key of a seed that everybody may know.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    }
+
     /// Reads PKCS #8 in PEM form.
     ///
     /// # Errors

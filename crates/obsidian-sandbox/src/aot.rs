@@ -53,7 +53,7 @@ impl AotCache {
         let code = self.code(engine, artifact)?;
         // SAFETY: `deserialize` requires bytes that `precompile_component` of a compatible engine gave and
         // nobody changed. `TrustedCode` is made in two places. `compile` returns the compiler's own output.
-        // `read` returns bytes it has copied into this process first and whose MAC it checked after, so a
+        // `genuine` gets bytes that `read` has copied into this process and checks their MAC after that, so a
         // later change of the file has no effect; the MAC covers the component's digest and the hash of
         // everything in this engine that shapes code, so an entry cannot stand in for another; and its key
         // lies in a file that only this user can read, in a directory only this user can write (both checked
@@ -136,18 +136,20 @@ impl<'cache> Entry<'cache> {
                 return None;
             }
         };
-        let genuine = bytes.split_first_chunk::<MAC_BYTES>().and_then(|(tag, code)| {
-            let mac = self.mac(code)?;
-            mac.verify_slice(tag).ok()
-        });
+        let genuine = self.genuine(bytes);
         if genuine.is_none() {
             metrics::counter!("obsidian_aot_rejected_total").increment(1);
             tracing::warn!(path = %self.path.display(), "compiled code was changed: compiling again");
-            return None;
         }
-        let mut code = bytes;
-        code.drain(..MAC_BYTES);
-        Some(TrustedCode(code))
+        genuine
+    }
+
+    /// The code in an entry's bytes, if its MAC is right for this component on this engine.
+    fn genuine(&self, mut bytes: Vec<u8>) -> Option<TrustedCode> {
+        let (tag, code) = bytes.split_first_chunk::<MAC_BYTES>()?;
+        self.mac(code)?.verify_slice(tag).ok()?;
+        bytes.drain(..MAC_BYTES);
+        Some(TrustedCode(bytes))
     }
 
     fn compile(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<TrustedCode, SandboxError> {
@@ -171,9 +173,12 @@ impl<'cache> Entry<'cache> {
     }
 
     fn write(&self, code: &[u8]) -> std::io::Result<()> {
-        let mac = self.mac(code).ok_or_else(|| std::io::Error::other("no key"))?;
-        let tag = mac.finalize().into_bytes();
+        let tag = self.tag(code).ok_or_else(|| std::io::Error::other("no key"))?;
         write_private(&self.path, &[&tag, code])
+    }
+
+    fn tag(&self, code: &[u8]) -> Option<[u8; MAC_BYTES]> {
+        Some(self.mac(code)?.finalize().into_bytes().into())
     }
 }
 
@@ -277,3 +282,6 @@ fn temporary_beside(path: &Path) -> PathBuf {
     let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
     path.with_extension(format!("{process}-{moment}-{number}.new"))
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;

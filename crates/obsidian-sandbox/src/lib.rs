@@ -29,6 +29,8 @@ mod state;
 mod wasi;
 mod weights;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use aot::fuzzing;
 pub use cores::usable_cores;
 pub use cross::{TARGETS, compile_for};
 pub use drafter::{Candidate, DraftSession, Drafter, DrafterGuest, DrafterOptions, ModelInfo, ScoredToken, Startup};

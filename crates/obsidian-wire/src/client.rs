@@ -20,8 +20,11 @@ use crate::prefix::{ChainKey, PrefixChain};
 use crate::proto;
 use crate::tls::{ClientTls, TlsError};
 
-use connection::{Shared, Slot, keep};
+use connection::keep;
+pub(crate) use connection::{Shared, Slot};
 pub use options::{Description, LinkOptions, LinkState, OpenOptions};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use stream::Asked;
 pub use stream::{Batch, Verdict, VerifyStream};
 
 /// Warm connections to one hub. Cheap to clone; the connections close when the last clone is dropped.

@@ -64,6 +64,8 @@
 pub mod client;
 pub mod core;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod models;
 pub mod oci;
 pub mod outbound;

@@ -49,9 +49,7 @@ pub async fn serve<V: Verifier>(
     verifier: V,
     mut control: watch::Receiver<Serving>,
 ) {
-    let server = VerifierServer::new(verifier)
-        .max_decoding_message_size(MAX_WIRE_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_WIRE_MESSAGE_BYTES);
+    let server = service(verifier);
     let acceptor = TlsAcceptor::from(tls.config);
     let places = Arc::new(Semaphore::new(MAX_HUB_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -85,6 +83,13 @@ pub async fn serve<V: Verifier>(
     }
     drop(listener);
     finish(connections, control).await;
+}
+
+/// `verifier` behind gRPC, with the limits of the link.
+pub fn service<V: Verifier>(verifier: V) -> VerifierServer<V> {
+    VerifierServer::new(verifier)
+        .max_decoding_message_size(MAX_WIRE_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_WIRE_MESSAGE_BYTES)
 }
 
 /// Waits for the streams in flight, unless told to abort.

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use obsidian_types::limits::{
-    DEFAULT_TENANT_FUNCTIONS, DEFAULT_TENANT_STORE_BYTES, MAX_FUNCTION_HOSTS, MAX_LIVE_FUNCTIONS,
-    MAX_RUNNING_FUNCTIONS,
+    DEFAULT_TENANT_FUNCTIONS, DEFAULT_TENANT_STORE_BYTES, MAX_FUNCTION_HOSTS, MAX_LIVE_FUNCTIONS, MAX_RUNNING_FUNCTIONS,
 };
 use obsidian_wire::outbound::Resolver;
 
@@ -120,7 +119,8 @@ impl FunctionSettings {
         }
         let length = self.admin_socket.as_os_str().len();
         if length > MAX_SOCKET_PATH {
-            let reason = format!("{length} bytes are too long for a socket's path, {MAX_SOCKET_PATH} fit: name a shorter one");
+            let reason =
+                format!("{length} bytes are too long for a socket's path, {MAX_SOCKET_PATH} fit: name a shorter one");
             return wrong("admin_socket", reason);
         }
         if let Some(tcp) = &self.admin_tcp

@@ -4,12 +4,12 @@ use obsidian_sandbox::functions::FunctionStatistics;
 use obsidian_types::TenantId;
 use serde::Serialize;
 
+use super::Functions;
 use super::changes::not_deployed;
 use super::deployment::{Deployed, Key, Version};
 use super::error::ChangeError;
 use super::logs::Following;
 use super::shadow::ShadowReport;
-use super::Functions;
 
 /// One deployment.
 #[derive(Clone, Debug, Serialize)]

@@ -191,3 +191,19 @@ async fn a_scheduler_that_is_gone_leaves_nobody_waiting() {
     drop(scheduler);
     assert_eq!(refusal(&outbox).await.code, Code::EngineFailed);
 }
+
+#[tokio::test]
+async fn a_prefix_outside_the_vocabulary_ends_its_own_stream_only() {
+    let (mut scheduler, _sender, other) = opened();
+    other.take().await;
+    let foreign = vec![1_000_000; 16];
+    let (mut hostile, outbox) = request(2);
+    let tip = PrefixChain::of(ChainKey { salt: SALT, model_digest: [1; 32] }, &foreign).tip().copied();
+    hostile.prefix = tip.map(|tip| (tip, 1));
+    scheduler.admit(hostile);
+    scheduler.append(2, 0, foreign);
+    assert_eq!(refusal(&outbox).await.code, Code::InvalidMessage);
+    send(&mut scheduler, 0, 3, &[]);
+    settle(&mut scheduler);
+    assert_eq!(verdict(&other).await.position, 3);
+}

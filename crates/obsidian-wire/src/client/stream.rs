@@ -76,6 +76,18 @@ pub(crate) struct Parts {
     pub(crate) chain: Option<PrefixChain>,
 }
 
+/// A stream that the hub has taken and not opened yet.
+pub(crate) struct Asked {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) account: Account,
+    pub(crate) occupied: Occupied,
+    pub(crate) mode: proto::Mode,
+    /// Blocks of the prompt that were named instead of sent.
+    pub(crate) named_blocks: usize,
+    pub(crate) ids: Vec<TokenId>,
+    pub(crate) chain: Option<PrefixChain>,
+}
+
 /// One answer being generated. Dropping it tells the hub to stop.
 pub struct VerifyStream {
     shared: Arc<Shared>,
@@ -118,12 +130,23 @@ impl VerifyStream {
             .await
             .map_err(|_| late("open", patience))?
             .map_err(|status| LinkError::from_status(&status))?;
+        let asked = Asked { shared, account, occupied, mode, named_blocks, ids, chain };
+        Self::begin(asked, up, response.into_inner()).await
+    }
+
+    /// Waits until the hub opens the stream.
+    pub(crate) async fn begin(
+        asked: Asked,
+        up: mpsc::Sender<proto::Up>,
+        down: Streaming<proto::Down>,
+    ) -> Result<Self, LinkError> {
+        let Asked { shared, account, occupied, mode, named_blocks, ids, chain } = asked;
         let mut stream = Self {
             shared,
             account,
             _occupied: occupied,
             up,
-            down: response.into_inner(),
+            down,
             opened: proto::Opened::default(),
             mode,
             epoch: 0,

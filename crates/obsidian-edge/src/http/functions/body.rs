@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use obsidian_sandbox::functions::{BodyError, FunctionBody};
 
-use crate::functions::shadow::Copying;
 use crate::functions::Slot;
 use crate::functions::metrics::Numbers;
+use crate::functions::shadow::Copying;
 
 /// A body that is watched.
 pub(super) struct Served {

@@ -10,9 +10,7 @@ pub(super) fn to_api(error: &FunctionError) -> ApiError {
     let message = sentence(&error.to_string());
     let server = |status, code| ApiError { kind: "server_error", ..ApiError::refused(status, code, message.clone()) };
     match error {
-        FunctionError::Busy { .. } => {
-            ApiError { code: Some("function_busy"), ..ApiError::too_many_requests(message) }
-        }
+        FunctionError::Busy { .. } => ApiError { code: Some("function_busy"), ..ApiError::too_many_requests(message) },
         FunctionError::NodeFull => ApiError::unavailable("node_full", message),
         FunctionError::WallTime { .. } => server(StatusCode::GATEWAY_TIMEOUT, "function_wall_time"),
         FunctionError::CpuTime { .. } => server(StatusCode::GATEWAY_TIMEOUT, "function_cpu_time"),

@@ -11,8 +11,14 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use super::site::{Site, hello};
 use crate::support::{Pop, engines};
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, line: &str, more: &str, body: &[u8]) -> (u16, Value) {
-    let head = format!("{line} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n", body.len());
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    line: &str,
+    more: &str,
+    body: &[u8],
+) -> (u16, Value) {
+    let head =
+        format!("{line} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     let mut answer = Vec::new();
@@ -42,7 +48,11 @@ async fn a_function_is_deployed_and_looked_after_over_the_socket() {
     let envelope: Value = serde_json::from_str(&signature.envelope.to_json()).unwrap();
     let mut deploy = json!({ "root": { "digest": signature.digest, "envelope": envelope }, "public": true });
     let (status, changed) = ask(&socket, "POST /v1/functions", deploy.to_string().as_bytes()).await;
-    assert_eq!((status, &changed["path"], &changed["version"]), (200, &json!("/fn/shop/"), &json!("1.0.0")), "{changed}");
+    assert_eq!(
+        (status, &changed["path"], &changed["version"]),
+        (200, &json!("/fn/shop/"), &json!("1.0.0")),
+        "{changed}"
+    );
     deploy["colour"] = json!(1);
     let (status, wrong) = ask(&socket, "POST /v1/functions", deploy.to_string().as_bytes()).await;
     assert!(status == 400 && wrong["error"]["message"].as_str().unwrap().contains("colour"), "{wrong}");

@@ -47,7 +47,8 @@ async fn what_is_asked_for_and_not_granted_is_named_and_denied() {
     });
     site.policy.ceilings.memory_bytes = 32 << 20;
     let (pop, functions) = site.pop().await;
-    let asked = "outbound = [\"api.example.net\"]\nstores = [\"cart\", \"users\"]\nenvironment = [\"REGION\", \"TOKEN\"]";
+    let asked =
+        "outbound = [\"api.example.net\"]\nstores = [\"cart\", \"users\"]\nenvironment = [\"REGION\", \"TOKEN\"]";
     let changed = site.deploy(&functions, &conformance(), "1.0.0", asked).await.unwrap();
     for denied in ["outbound api.example.net", "environment TOKEN", "store users"] {
         assert!(changed.denied.iter().any(|name| name == denied), "{denied} in {:?}", changed.denied);

@@ -76,7 +76,10 @@ async fn versions_replace_each_other_under_load_and_no_request_fails() {
     let (answered, failures) = load.end().await;
     assert!(failures.is_empty() && answered >= 240, "{answered} answered: {failures:?}");
     let view = functions.view(&default_tenant(), "shop").unwrap();
-    assert_eq!((view.current.unwrap().version, view.previous.unwrap().version), ("1.5.0".to_owned(), "1.4.0".to_owned()));
+    assert_eq!(
+        (view.current.unwrap().version, view.previous.unwrap().version),
+        ("1.5.0".to_owned(), "1.4.0".to_owned())
+    );
     pop.shutdown().await;
 }
 
@@ -140,7 +143,11 @@ async fn what_nobody_vouches_for_does_not_run() {
     assert!(refused(wanted("default", stranger)).await.contains("not in the trust policy"));
     let older = site.sign(&conformance(), "shop", "1.0.0", "");
     assert!(refused(wanted("default", older.clone())).await.contains("older than 2.0.0"));
-    assert!(refused(wanted("default", site.sign(&conformance(), "shop", "2.0.0", ""))).await.contains("needs a new version"));
+    assert!(
+        refused(wanted("default", site.sign(&conformance(), "shop", "2.0.0", "")))
+            .await
+            .contains("needs a new version")
+    );
     // The uploaded bytes must be the promised ones, and there at all.
     let wrong = functions.upload(obsidian_registry::Digest::of(b"x"), b"y".to_vec()).await.unwrap_err();
     assert_eq!(wrong.kind().1, "invalid");

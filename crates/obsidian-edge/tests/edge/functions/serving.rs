@@ -27,7 +27,10 @@ async fn a_function_sees_its_own_paths_and_our_word_about_the_client() {
                 traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nkeep-alive: timeout=5";
     let seen = Call::send(address, head, b"").await.answer().await;
     assert_eq!((seen.status, seen.headers["x-obsidian-module"].as_str()), (200, "shop"));
-    assert_eq!((seen.headers["x-obsidian-module-version"].as_str(), seen.headers["x-request-id"].as_str()), ("1.0.0", "mine-7"));
+    assert_eq!(
+        (seen.headers["x-obsidian-module-version"].as_str(), seen.headers["x-request-id"].as_str()),
+        ("1.0.0", "mine-7")
+    );
     assert!(["warm", "cold"].contains(&seen.headers["x-obsidian-instance"].as_str()));
     let seen = text(&seen);
     for line in [
@@ -45,7 +48,10 @@ async fn a_function_sees_its_own_paths_and_our_word_about_the_client() {
     assert_eq!(Call::send(address, websocket, b"").await.answer().await.error().1, "upgrade_not_supported");
     // What the POP counts.
     let metrics = text(&get(address, "/metrics").await);
-    assert!(metrics.contains("obsidian_function_requests_total{tenant=\"default\",function=\"shop\",status=\"4xx\"}"), "{metrics}");
+    assert!(
+        metrics.contains("obsidian_function_requests_total{tenant=\"default\",function=\"shop\",status=\"4xx\"}"),
+        "{metrics}"
+    );
     pop.shutdown().await;
 }
 
@@ -55,7 +61,8 @@ async fn bodies_stream_both_ways() {
     let (pop, functions) = site.pop().await;
     site.deploy(&functions, &conformance(), "1.0.0", "").await.unwrap();
     let mut socket = TcpStream::connect(pop.local_addr()).await.unwrap();
-    let head = "POST /fn/shop/echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        "POST /fn/shop/echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
     for piece in ["first", "second"] {
@@ -123,7 +130,11 @@ async fn host_names_lead_to_functions_and_to_nothing_else() {
         // Even a path that the POP has by itself.
         let head = format!("GET /healthz HTTP/1.1\r\nconnection: close\r\nhost: {host}");
         let answer = Call::send(address, &head, b"").await.answer().await;
-        assert_eq!((answer.status, answer.headers.get("x-obsidian-module").map(String::as_str)), (200, Some("shop")), "{host}");
+        assert_eq!(
+            (answer.status, answer.headers.get("x-obsidian-module").map(String::as_str)),
+            (200, Some("shop")),
+            "{host}"
+        );
     }
     let other = "GET /healthz HTTP/1.1\r\nconnection: close\r\nhost: other.example.net";
     assert_eq!(Call::send(address, other, b"").await.answer().await.error().1, "host_not_allowed");

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use obsidian_edge::EdgeHandle;
 use obsidian_edge::functions::{
     ChangeError, Changed, Deploy, FunctionSettings, Functions, Grant, NodePolicy, Signature, generous,
 };
-use obsidian_edge::EdgeHandle;
 use obsidian_guests as guests;
 use obsidian_registry::{Digest, Envelope, Manifest, SigningKey, Statement};
 use obsidian_types::TenantId;
