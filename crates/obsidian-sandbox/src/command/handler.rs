@@ -40,7 +40,7 @@ pub(super) async fn ask(
     let proxy = ProxyPre::new(linker.instantiate_pre(component)?)?.instantiate_async(&mut *store).await?;
     for _ in 0..requests.count {
         let request = http::Request::get(&requests.path).header(http::header::HOST, "localhost");
-        let request = request.body(Empty::<Bytes>::new().map_err(|never| match never {}))?;
+        let request = request.body(Empty::<Bytes>::new().map_err(|never| -> Error { match never {} }))?;
         let (answered, answer) = oneshot::channel();
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;

@@ -73,7 +73,7 @@ fn envelope_path(module: &Path, named: Option<&PathBuf>) -> PathBuf {
     })
 }
 
-fn read_envelope(path: &Path) -> Result<Envelope> {
+pub(crate) fn read_envelope(path: &Path) -> Result<Envelope> {
     let text = read_at_most(path, MAX_ENVELOPE_BYTES as u64)
         .with_context(|| format!("cannot read the envelope {}", path.display()))?;
     Envelope::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
