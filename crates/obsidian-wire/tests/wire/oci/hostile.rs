@@ -10,12 +10,20 @@ use axum::response::{IntoResponse, Response};
 use obsidian_registry::oci::ModuleManifest;
 use obsidian_registry::{Digest, Facts};
 use obsidian_wire::oci::{Credentials, OciError, OciOptions, OciReference, OciRegistry};
+use tokio::task::JoinSet;
 
 /// What it does with a request: the path, and who asks.
 type Behaviour = dyn Fn(&str, &HeaderMap) -> Response + Send + Sync;
 
-/// Starts a registry that behaves as told; returns `HOST:PORT`.
-async fn start(behaviour: impl Fn(&str, &HeaderMap) -> Response + Send + Sync + 'static) -> String {
+/// A registry that behaves as told; ends when dropped.
+struct Hostile {
+    /// `HOST:PORT`.
+    address: String,
+    _tasks: JoinSet<()>,
+}
+
+/// Starts one.
+async fn start(behaviour: impl Fn(&str, &HeaderMap) -> Response + Send + Sync + 'static) -> Hostile {
     let behaviour: Arc<Behaviour> = Arc::new(behaviour);
     let router = Router::new().fallback(move |request: Request| {
         let behaviour = Arc::clone(&behaviour);
@@ -23,8 +31,9 @@ async fn start(behaviour: impl Fn(&str, &HeaderMap) -> Response + Send + Sync + 
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Hostile { address, _tasks: tasks }
 }
 
 fn documents() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
@@ -45,16 +54,16 @@ fn honest(path: &str) -> Response {
     }
 }
 
-async fn pull(address: &str) -> Result<Vec<u8>, OciError> {
-    let reference: OciReference = format!("{address}/a").parse().unwrap();
+async fn pull(registry: &Hostile) -> Result<Vec<u8>, OciError> {
+    let reference: OciReference = format!("{}/a", registry.address).parse().unwrap();
     let registry = OciRegistry::new(&reference, OciOptions::default())?;
     registry.pull(&reference).await.map(|pulled| pulled.module)
 }
 
 #[tokio::test]
 async fn an_honest_one_is_believed_as_far_as_its_digests() {
-    let address = start(|path, _| honest(path)).await;
-    assert_eq!(pull(&address).await.unwrap(), documents().0);
+    let registry = start(|path, _| honest(path)).await;
+    assert_eq!(pull(&registry).await.unwrap(), documents().0);
     let (module, ..) = documents();
     let lying = start(move |path, _| {
         if path.ends_with(&Digest::of(&module).to_string()) {
@@ -71,26 +80,26 @@ async fn an_honest_one_is_believed_as_far_as_its_digests() {
 #[tokio::test]
 async fn endless_answers_are_cut() {
     for endless in ["manifests", "blobs"] {
-        let address = start(move |path, _| {
+        let registry = start(move |path, _| {
             if !path.contains(endless) {
                 return honest(path);
             }
             let piece = || Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b' '; 64 << 10]));
             Body::from_stream(futures::stream::repeat_with(piece)).into_response()
         });
-        let error = pull(&address.await).await.unwrap_err();
+        let error = pull(&registry.await).await.unwrap_err();
         assert!(matches!(error, OciError::TooLong { .. }), "{error}");
     }
 }
 
 #[tokio::test]
 async fn redirects_are_followed_within_reason_and_errors_say_little() {
-    let address = start(|path, _| match path {
+    let registry = start(|path, _| match path {
         "/v2/a/manifests/latest" => (StatusCode::TEMPORARY_REDIRECT, [("location", "/v2/b")]).into_response(),
         "/v2/b" => honest("/v2/a/manifests/latest"),
         path => honest(path),
     });
-    assert!(pull(&address.await).await.is_ok());
+    assert!(pull(&registry.await).await.is_ok());
     let circle = start(|_, _| (StatusCode::FOUND, [("location", "/round")]).into_response()).await;
     assert!(matches!(pull(&circle).await, Err(OciError::Status { status: 302, .. })));
     let away =
@@ -110,7 +119,7 @@ async fn redirects_are_followed_within_reason_and_errors_say_little() {
 async fn a_token_is_fetched_once_with_the_credentials_and_used() {
     let seen: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
     let log = Arc::clone(&seen);
-    let address = start(move |path, headers| {
+    let server = start(move |path, headers| {
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
         log.lock().unwrap().push((path.to_owned(), authorization.clone()));
         if path.starts_with("/token") {
@@ -124,6 +133,7 @@ async fn a_token_is_fetched_once_with_the_credentials_and_used() {
         (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
     })
     .await;
+    let address = &server.address;
     let reference: OciReference = format!("{address}/a").parse().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!(r#"{{"auths": {{"{address}": {{"auth": "YTpi"}}}}}}"#)).unwrap();
@@ -141,11 +151,11 @@ async fn a_token_is_fetched_once_with_the_credentials_and_used() {
 
 #[tokio::test]
 async fn credentials_are_not_sent_in_clear_to_another_machine() {
-    let address = start(|_, _| {
+    let registry = start(|_, _| {
         let challenge = r#"Bearer realm="http://tokens.example/""#;
         (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
     })
     .await;
-    let error = pull(&address).await.unwrap_err();
+    let error = pull(&registry).await.unwrap_err();
     assert!(matches!(&error, OciError::Elsewhere { reason: "it leaves encryption", .. }), "{error}");
 }
