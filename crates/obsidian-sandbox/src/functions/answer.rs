@@ -118,10 +118,7 @@ async fn serve(
     reply: &Reply,
     meter: &Arc<Meter>,
 ) -> Result<(), FunctionError> {
-    let (mut instance, warm) = match module.warm.take() {
-        Some(instance) => (instance, true),
-        None => (module.make(meter).await?, false),
-    };
+    let (mut instance, warm) = module.obtain(meter).await?;
     module.counters.started(warm);
     reply.warm.store(warm, Ordering::Relaxed);
     let trapped = |error: wasmtime::Error| FunctionError::Trap {

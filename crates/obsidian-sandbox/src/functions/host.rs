@@ -145,6 +145,10 @@ impl FunctionHost {
         grants: FunctionGrants,
     ) -> Result<FunctionModule, SandboxError> {
         let host = &self.0;
+        if artifact.bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
+            let reason = "it is a core module: a function is a component that exports wasi:http/incoming-handler";
+            return Err(SandboxError::Artifact { name: artifact.name.clone(), reason: reason.to_owned() });
+        }
         let kind = LaneKind { concurrent: exports_p3(&artifact.bytes), fuel: grants.limits.fuel.is_some() };
         let lane = host.lane(kind)?;
         let linked = host.linked(&lane, artifact)?;

@@ -106,13 +106,27 @@ impl Inner {
         }
     }
 
-    /// Makes an instance; where the node is full, another module gives up one that waits.
-    pub(super) async fn make(&self, meter: &Arc<Meter>) -> Result<Instance, FunctionError> {
-        let make = || Instance::make(&self.lane, &self.linked, &self.origin, &self.counters, meter);
-        match make().await {
-            Err(FunctionError::NodeFull) if self.host.give_up_one(&self.lane) => make().await,
-            made => made,
+    /// An instance that waited, or a new one; and whether it waited. Where the node is full, another module gives up one
+    /// that waits, or one that is being made or thrown away is waited for, for a moment.
+    pub(super) async fn obtain(&self, meter: &Arc<Meter>) -> Result<(Instance, bool), FunctionError> {
+        let last = Instant::now() + FULL_WAIT;
+        loop {
+            if let Some(instance) = self.warm.take() {
+                return Ok((instance, true));
+            }
+            match self.make(meter).await {
+                Err(FunctionError::NodeFull) if Instant::now() < last => {
+                    if !self.host.give_up_one(&self.lane) {
+                        tokio::time::sleep(FULL_LOOK).await;
+                    }
+                }
+                made => return made.map(|instance| (instance, false)),
+            }
         }
+    }
+
+    async fn make(&self, meter: &Arc<Meter>) -> Result<Instance, FunctionError> {
+        Instance::make(&self.lane, &self.linked, &self.origin, &self.counters, meter).await
     }
 
     /// Makes the instances that demand asks for.
@@ -277,5 +291,9 @@ impl FunctionModule {
     }
 }
 
+/// How long a request waits for room on a full node.
+const FULL_WAIT: Duration = Duration::from_millis(500);
+/// How often it looks.
+const FULL_LOOK: Duration = Duration::from_micros(500);
 /// How often draining looks whether requests still run.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);

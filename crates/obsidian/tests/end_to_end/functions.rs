@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use obsidian_guests as guests;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::fabric::client;
@@ -192,7 +194,10 @@ fn what_was_tampered_with_is_refused_with_exit_code_3() {
     let envelope = std::fs::read_to_string(node.path("shop/shop.wasm.dsse")).unwrap();
     let parsed: Value = serde_json::from_str(&envelope).unwrap();
     let payload = parsed["payload"].as_str().unwrap();
-    let flipped = format!("{}{}", &payload[..payload.len() - 8], "fX0K".repeat(2));
+    // Another version than the one that was signed.
+    let statement = String::from_utf8(STANDARD.decode(payload).unwrap()).unwrap();
+    let flipped = STANDARD.encode(statement.replace("1.0.0", "1.0.1"));
+    assert_ne!(flipped, payload);
     node.write("shop/shop.wasm.dsse", envelope.replace(payload, &flipped));
     let (code, error) = node.refused(&deploy);
     assert!(code == 3 && error.contains("not over this document"), "{code} {error}");
