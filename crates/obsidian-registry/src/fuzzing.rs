@@ -167,7 +167,8 @@ mod tests {
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         ) {
-            let bodies: [(fn(&[u8]), Vec<Vec<u8>>); 3] = [
+            type Body = fn(&[u8]);
+            let bodies: [(Body, Vec<Vec<u8>>); 3] = [
                 (manifest, manifest_seeds()),
                 (envelope, envelope_seeds()),
                 (trust_policy, trust_policy_seeds()),

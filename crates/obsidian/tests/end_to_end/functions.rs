@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use obsidian_guests as guests;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use obsidian_guests as guests;
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::fabric::client;

@@ -117,7 +117,7 @@ async fn redirects_are_followed_within_reason_and_errors_say_little() {
 
 #[tokio::test]
 async fn a_token_is_fetched_once_with_the_credentials_and_used() {
-    let seen: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+    let seen = Arc::new(Mutex::new(Vec::<(String, Option<String>)>::new()));
     let log = Arc::clone(&seen);
     let server = start(move |path, headers| {
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());

@@ -28,13 +28,9 @@ impl DockerRegistry {
         }
         let path = folder.path().join("config.yml");
         std::fs::write(&path, configuration).unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is installed (Debian's package of that name)");
+        let child =
+            Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("Debian's docker-registry must be installed: {error}"));
         let server = Self { address, child, _folder: folder };
         let began = Instant::now();
         while TcpStream::connect(&server.address).is_err() {
