@@ -1,7 +1,7 @@
 //! Watch mode: does something again whenever a source file is saved.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,10 +11,9 @@ use notify::{Event, EventKind, RecursiveMode, Watcher};
 const QUIET: Duration = Duration::from_millis(100);
 /// Folders that hold what tools make.
 const MADE: [&str; 3] = ["target", "node_modules", "__pycache__"];
-/// Changes waiting to be looked at; when there are more, one of them is enough.
-const MAX_WAITING: usize = 64;
 
 /// What is watched.
+#[derive(Clone)]
 pub(super) struct Project {
     /// The manifest's folder.
     pub(super) folder: PathBuf,
@@ -26,46 +25,50 @@ pub(super) struct Project {
 
 /// Does `work` now and after every change, until the process is interrupted. A failure is shown and waited out.
 pub(super) fn repeat(project: &Project, mut work: impl FnMut() -> Result<()>) -> Result<()> {
-    let (sender, changes) = mpsc::sync_channel(MAX_WAITING);
-    let mut watcher = notify::recommended_watcher(move |event| {
-        // When it is full, a change is waiting already.
-        let _ = sender.try_send(event);
+    // One change that waits is as good as many.
+    let (sender, changes) = mpsc::sync_channel(1);
+    let watched = project.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.as_ref().map_or(true, |event| watched.concerns(event)) {
+            let _ = sender.try_send(event.map(|_| ()));
+        }
     })
     .context("cannot watch files")?;
-    let everything = [String::new()];
-    let watched = if project.watched.is_empty() { &everything[..] } else { &project.watched };
-    for name in watched {
-        let path = project.folder.join(name);
-        watcher.watch(&path, RecursiveMode::Recursive).with_context(|| format!("cannot watch {}", path.display()))?;
+    for (path, mode) in project.places() {
+        watcher.watch(&path, mode).with_context(|| format!("cannot watch {}", path.display()))?;
     }
     loop {
         if let Err(error) = work() {
             eprintln!("error: {}", crate::exit::shown(&error));
         }
-        // What the work changed itself is no reason to do it again.
-        drain(&changes);
         eprintln!("watching {} for changes", project.folder.display());
-        wait(project, &changes)?;
+        wait(&changes)?;
     }
-}
-
-fn drain(changes: &Receiver<notify::Result<Event>>) {
-    while changes.recv_timeout(QUIET).is_ok() {}
 }
 
 /// Returns when a source file was changed and it has been quiet for a moment.
-fn wait(project: &Project, changes: &Receiver<notify::Result<Event>>) -> Result<()> {
-    loop {
-        let event = changes.recv().context("files are no longer watched")?;
-        if project.concerns(&event.context("cannot watch files")?) {
-            break;
-        }
-    }
-    while !matches!(changes.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout)) {}
+fn wait(changes: &Receiver<notify::Result<()>>) -> Result<()> {
+    changes.recv().context("files are no longer watched")?.context("cannot watch files")?;
+    while changes.recv_timeout(QUIET).is_ok() {}
     Ok(())
 }
 
 impl Project {
+    /// What the system is asked to watch. A file that is replaced takes its watch with it, so its folder is watched.
+    fn places(&self) -> Vec<(PathBuf, RecursiveMode)> {
+        if self.watched.is_empty() {
+            return vec![(self.folder.clone(), RecursiveMode::Recursive)];
+        }
+        let place = |name: &String| {
+            let path = self.folder.join(name);
+            match path.parent() {
+                Some(folder) if path.is_file() => (folder.to_owned(), RecursiveMode::NonRecursive),
+                _ => (path, RecursiveMode::Recursive),
+            }
+        };
+        self.watched.iter().map(place).collect()
+    }
+
     fn concerns(&self, event: &Event) -> bool {
         let changed = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
         changed && event.paths.iter().any(|path| self.is_source(path))
@@ -80,7 +83,8 @@ impl Project {
         };
         let temporary = path.extension().is_some_and(|extension| extension.to_string_lossy().starts_with("new-"));
         let made = self.made.iter().any(|made| same_file(made, path));
-        !temporary && !made && !inside.components().any(hidden)
+        let named = self.watched.is_empty() || self.watched.iter().any(|name| inside.starts_with(name));
+        named && !temporary && !made && !inside.components().any(hidden)
     }
 }
 
@@ -111,6 +115,10 @@ mod tests {
             ("node_modules/m/i.js", false),
             ("a.wasm.new-17", false),
         ] {
+            assert_eq!(project.is_source(&root.join(name)), is_source, "{name}");
+        }
+        let project = Project { watched: vec!["src".to_owned(), "Cargo.toml".to_owned()], ..project };
+        for (name, is_source) in [("src/a/b.rs", true), ("Cargo.toml", true), ("Cargo.lock", false), ("srcs/a", false)] {
             assert_eq!(project.is_source(&root.join(name)), is_source, "{name}");
         }
     }
