@@ -4,4 +4,4 @@ import { componentize } from '@bytecodealliance/componentize-js';
 
 const witPath = process.argv[2] ?? '../../wit/functions';
 const { component } = await componentize({ sourcePath: 'function.js', witPath, worldName: 'function' });
-await writeFile('function.wasm', component);
+await writeFile('function-javascript.wasm', component);
