@@ -45,7 +45,7 @@ fn a_function_in_javascript_is_built_and_answers() {
     folder.copy(&["function.js", "build.mjs", "package.json"]);
     std::os::unix::fs::symlink(modules, folder.path("node_modules")).unwrap();
     run(folder.command("node").arg("build.mjs").arg(contracts())).unwrap();
-    folder.serves(&folder.path("function-javascript.wasm"), "function-javascript", "JavaScript");
+    folder.serves(&folder.path("dist/function.wasm"), "function-javascript", "JavaScript");
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn a_function_in_python_is_built_and_answers() {
     folder.copy(&["function.py"]);
     let mut componentize = folder.command(environment.join("bin/componentize-py"));
     componentize.arg("-q").arg("-d").arg(contracts()).args(["-w", "function", "componentize", "function"]);
-    run(componentize.args(["-o", "function-python.wasm"])).unwrap();
-    folder.serves(&folder.path("function-python.wasm"), "function-python", "Python");
+    run(componentize.args(["-o", "function.wasm"])).unwrap();
+    folder.serves(&folder.path("function.wasm"), "function-python", "Python");
 }
 
 fn repository() -> PathBuf {
@@ -132,7 +132,8 @@ fn python(folder: &Workshop) -> Result<PathBuf, String> {
         run(Command::new(pip).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))?;
         // The command names the folder it was installed in, which is about to change.
         let script = place.join("bin/componentize-py");
-        let text = "#!/bin/sh\nexec \"$(dirname \"$0\")/python\" -c 'from componentize_py import script; script()' \"$@\"\n";
+        let text =
+            "#!/bin/sh\nexec \"$(dirname \"$0\")/python\" -c 'from componentize_py import script; script()' \"$@\"\n";
         fs::write(script, text).map_err(|error| error.to_string())
     })
 }
@@ -167,10 +168,7 @@ impl Workshop {
     /// Deploys the component with the example's own manifest on a new node, and calls it.
     fn serves(&self, component: &Path, name: &str, language: &str) {
         self.copy(&["obsidian.toml"]);
-        let deployed = self.path(&format!("{name}.wasm"));
-        if component != deployed {
-            fs::copy(component, deployed).unwrap();
-        }
+        fs::copy(component, self.path(&format!("{name}.wasm"))).unwrap();
         let settings = "[[grant]]\nstores = [\"visits\"]\nenvironment = { greeting = \"hei\" }\n";
         fs::write(self.path("functions.toml"), settings).unwrap();
         let node = Node::start(self);
