@@ -1,7 +1,8 @@
 // Puts function.js and a JavaScript engine into one component: `node build.mjs [WIT]`.
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { componentize } from '@bytecodealliance/componentize-js';
 
 const witPath = process.argv[2] ?? '../../wit/functions';
 const { component } = await componentize({ sourcePath: 'function.js', witPath, worldName: 'function' });
-await writeFile('function.wasm', component);
+await mkdir('dist', { recursive: true });
+await writeFile('dist/function.wasm', component);

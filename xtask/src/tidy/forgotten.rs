@@ -82,4 +82,15 @@ mod tests {
         let found = check(&[lib, source("crates/x/src/used.rs", ""), source("crates/x/src/lost.rs", "")]);
         assert!(found.len() == 1 && found[0].contains("lost.rs"), "{found:?}");
     }
+
+    #[test]
+    fn a_guest_that_nothing_embeds_or_tests_is_found() {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+        let guest = || source("guests/hostile/lost-one/Cargo.toml", "");
+        let workspace = || source("guests/Cargo.toml", "");
+        assert_eq!(check(&[workspace(), guest()]).len(), 2);
+        let embeds = source("crates/obsidian-guests/build.rs", "Guest::new(\"x\", \"hostile/lost-one\", \"y\")");
+        let found = check(&[workspace(), guest(), embeds]);
+        assert!(found.len() == 1 && found[0].contains("obsidian_guests::hostile_lost_one"), "{found:?}");
+    }
 }

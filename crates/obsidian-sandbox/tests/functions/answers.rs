@@ -102,7 +102,7 @@ fn trailers_go_both_ways() {
 
 #[test]
 fn large_bodies_arrive_whole_both_ways() {
-    const LENGTH: usize = 24 << 20;
+    const LENGTH: usize = 8 << 20;
     let module = conformance("large", FunctionGrants::default());
     block_on(async {
         let sent: Bytes = (0..LENGTH).map(|index| (index % 251) as u8).collect();

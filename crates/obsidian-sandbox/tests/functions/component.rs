@@ -50,18 +50,19 @@ const TYPES: &str = r#"
 const GLUE: &str = r#"
 (core module $memory (memory (export "memory") 1))
 (core instance $memory (instantiate $memory))
+(alias core export $memory "memory" (core memory $strings))
 (core func $fields (canon lower (func $http "[constructor]fields")))
 (core func $response (canon lower (func $http "[constructor]outgoing-response")))
-(core func $set (canon lower (func $http "[static]response-outparam.set") (memory $memory "memory")))
+(core func $set (canon lower (func $http "[static]response-outparam.set") (memory $strings)))
 (core module $glue
   (import "subject" "run" (func $run (result i32)))
   (import "http" "fields" (func $fields (result i32)))
   (import "http" "response" (func $response (param i32) (result i32)))
-  (import "http" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32)))
+  (import "http" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
   (func (export "handle") (param $request i32) (param $outparam i32)
     (if (i32.ne (call $run) (i32.const 1)) (then unreachable))
     (call $set (local.get $outparam) (i32.const 0) (call $response (call $fields))
-      (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
+      (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
 (core instance $subject (instantiate $subject))
 (core instance $glue (instantiate $glue
   (with "subject" (instance $subject))

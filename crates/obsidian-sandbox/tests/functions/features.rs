@@ -24,7 +24,7 @@ struct Feature {
     module: &'static str,
 }
 
-const FEATURES: [Feature; 21] = [
+const FEATURES: [Feature; 20] = [
     Feature {
         name: "mutable globals",
         outcome: Runs,
@@ -156,12 +156,6 @@ const FEATURES: [Feature; 21] = [
         module: "(type $f (func (result i32))) (type $c (cont $f)) (func $one (type $f) (i32.const 1))
                  (elem declare func $one)
                  (func (export \"run\") (result i32) (resume $c (cont.new $c (ref.func $one))))",
-    },
-    Feature {
-        name: "legacy exceptions",
-        outcome: Refused("legacy"),
-        module: "(tag $e) (func (export \"run\") (result i32)
-                   (try (result i32) (do (throw $e)) (catch $e (i32.const 1))))",
     },
 ];
 

@@ -25,7 +25,7 @@ fn failure(limits: FunctionLimits, tenant: &str, path: &str) -> FunctionError {
 fn processor_time() {
     for (number, attack) in ["loop", "clock-loop", "poll-loop"].into_iter().enumerate() {
         let error = failure(short(), &format!("cpu-{number}"), &format!("/{attack}"));
-        assert!(matches!(error, FunctionError::CpuTime { limit_ms: 200, .. }), "{attack}: {error}");
+        assert!(matches!(error, FunctionError::CpuTime { limit_ms: 100, .. }), "{attack}: {error}");
     }
 }
 

@@ -10,6 +10,7 @@ mod cross;
 mod docker_registry;
 mod doctor;
 mod exactness;
+mod examples;
 mod faults;
 mod functions;
 mod load;

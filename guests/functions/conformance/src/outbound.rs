@@ -84,6 +84,8 @@ fn step(source: &InputStream, sink: &OutputStream) -> Result<bool, StreamError> 
         return Ok(true);
     }
     match source.read(room.min(PIECE)) {
+        // Nothing has come yet; written, it would be an empty piece.
+        Ok(piece) if piece.is_empty() => Ok(true),
         Ok(piece) => sink.write(&piece).map(|()| true),
         Err(StreamError::Closed) => Ok(false),
         Err(error) => Err(error),

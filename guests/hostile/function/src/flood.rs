@@ -72,7 +72,10 @@ pub(crate) fn outbound(attack: Attack) {
             Err(code) => refusal = refusal.or(Some(code)),
         }
     }
-    // One that the host accepted may still fail at once.
+    // One that the host accepted may still fail, and the last has the most before it.
+    if let Some(last) = sent.last() {
+        last.subscribe().block();
+    }
     let failed = sent.iter().filter_map(|arriving| match arriving.get() {
         Some(Ok(Err(code))) => Some(code),
         _ => None,
