@@ -47,10 +47,9 @@ pub(super) async fn ask(
         let out = http.new_response_outparam(answered)?;
         let call = pin!(proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out));
         let read = pin!(async {
-            match answer.await {
+            if let Ok(Ok(response)) = answer.await {
                 // What the body holds, and whether it breaks off, is the guest's affair.
-                Ok(Ok(response)) => response.into_body().collect().await.map(|_| ()).unwrap_or(()),
-                Ok(Err(_)) | Err(_) => (),
+                let _ = response.into_body().collect().await;
             }
         });
         match select(call, read).await {

@@ -22,7 +22,6 @@
 mod guests;
 mod routes;
 
-use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -134,10 +133,7 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<tokio::net::TcpStr
 
 async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, routes: Router) {
     let inner = TowerToHyperService::new(routes);
-    let service = service_fn(move |request| {
-        let inner = inner.clone();
-        async move { Ok::<_, Infallible>(hyper::service::Service::call(&inner, request).await?) }
-    });
+    let service = service_fn(move |request| hyper::service::Service::call(&inner, request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
