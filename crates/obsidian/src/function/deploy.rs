@@ -34,7 +34,7 @@ pub(crate) struct DeployArguments {
     /// A host name that leads to it; may be given several times
     #[arg(long)]
     host: Vec<String>,
-    /// A component that fills imports of the root: NAME=FILE, or NAME= to leave it out again; may be given several times
+    /// A component for imports of the root: NAME=FILE, or NAME= to remove it; may be repeated
     #[arg(long, value_name = "NAME=FILE", value_parser = part)]
     part: Vec<(String, Option<PathBuf>)>,
     /// A step back to an older version is meant
