@@ -102,8 +102,8 @@ impl Functions {
         let release = self.0.release(&wanted, before.as_deref())?;
         let started = Instant::now();
         let purpose = Purpose::Deploy { allow_older: wanted.allow_older };
-        let loading = key.clone();
-        let loaded = blocking(move || inner.load(&loading, &release, purpose)).await?;
+        let (loading, kept) = (key.clone(), before.as_ref().map(|before| before.record.current.clone()));
+        let loaded = blocking(move || inner.load(&loading, &release, kept.as_ref(), purpose)).await?;
         let load = started.elapsed();
         let started = Instant::now();
         loaded.version.module.warm(warm_count(before.as_deref())).await?;
@@ -137,7 +137,7 @@ impl Functions {
         let version = blocking(move || match kept {
             // It is ready; but a key may have been revoked since.
             Some(version) => inner.still_trusted(&checked, &version.release).map(|()| version),
-            None => inner.load(&checked, &release, Purpose::Restore).map(|loaded| loaded.version),
+            None => inner.load(&checked, &release, None, Purpose::Restore).map(|loaded| loaded.version),
         })
         .await?;
         let load = started.elapsed();
@@ -191,7 +191,7 @@ impl Functions {
         release.root = self.0.keep(&wanted.root)?;
         let (percent, outbound) = (wanted.percent, wanted.outbound);
         let (inner, loading, candidate) = (self.0.clone(), key.clone(), release.clone());
-        let loaded = blocking(move || inner.load(&loading, &candidate, Purpose::Shadow { outbound })).await?;
+        let loaded = blocking(move || inner.load(&loading, &candidate, None, Purpose::Shadow { outbound })).await?;
         loaded.version.module.warm(1).await?;
         let shadow = Arc::new(Shadow::new(loaded.version, percent, tenant.as_str(), self.0.tasks.clone()));
         let mut record = before.record.clone();
@@ -236,7 +236,7 @@ impl Functions {
             if found != digest {
                 return Err(ChangeError::Invalid(format!("the bytes have digest {found}, not {digest}")));
             }
-            inner.disk.collect()?;
+            inner.disk.collect_now_and_then()?;
             Ok(inner.disk.put_artifact(digest, &bytes)?)
         })
         .await

@@ -16,7 +16,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use obsidian_registry::{Digest, Envelope};
 use obsidian_types::TenantId;
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long an uploaded component may wait for its deployment.
 const UPLOADED: Duration = Duration::from_secs(600);
+/// How often leftovers are removed at most.
+const BETWEEN_COLLECTIONS: Duration = Duration::from_secs(60);
 /// Longest record, bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
 
@@ -48,7 +51,8 @@ pub(super) struct Release {
 }
 
 impl Release {
-    fn signed(&self) -> impl Iterator<Item = &Signed> {
+    /// Its components: the root, then the parts in the order of their names.
+    pub(super) fn signed(&self) -> impl Iterator<Item = &Signed> {
         std::iter::once(&self.root).chain(self.parts.values())
     }
 }
@@ -91,6 +95,8 @@ impl Record {
 pub(super) struct Disk {
     directory: PathBuf,
     unfinished: AtomicU64,
+    /// When leftovers were last removed.
+    collected: Mutex<Option<Instant>>,
 }
 
 impl Disk {
@@ -98,7 +104,7 @@ impl Disk {
         for folder in ["artifacts", "envelopes", "deployments", "ledgers"] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory.join(folder))?;
         }
-        Ok(Self { directory: directory.to_owned(), unfinished: AtomicU64::new(0) })
+        Ok(Self { directory: directory.to_owned(), unfinished: AtomicU64::new(0), collected: Mutex::default() })
     }
 
     /// Where the key-value stores are.
@@ -180,6 +186,18 @@ impl Disk {
         }
         records.sort_by(|left, right| (&left.tenant, &left.name).cmp(&(&right.tenant, &right.name)));
         Ok((records, problems))
+    }
+
+    /// Removes leftovers, unless that was done a moment ago: it reads every record.
+    pub(super) fn collect_now_and_then(&self) -> io::Result<()> {
+        {
+            let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+            if collected.is_some_and(|when| when.elapsed() < BETWEEN_COLLECTIONS) {
+                return Ok(());
+            }
+            *collected = Some(Instant::now());
+        }
+        self.collect()
     }
 
     /// Removes components and envelopes that no record names, but for fresh uploads. Nothing is removed while a record

@@ -35,24 +35,33 @@ struct Judged {
     statement: Statement,
 }
 
-/// What loading found: the version, and what the ledger is to remember.
+/// What loading found: the version, and what the ledger is to remember of what is new in it.
 pub(super) struct Loaded {
     pub(super) version: Arc<Version>,
-    statements: Vec<Statement>,
+    new: Vec<Statement>,
 }
 
 impl Inner {
-    /// Verifies and loads a release for `key`.
-    pub(super) fn load(&self, key: &Key, release: &Release, purpose: Purpose) -> Result<Loaded, ChangeError> {
+    /// Verifies and loads a release for `key`. What of it runs already, in `kept`, is no step back.
+    pub(super) fn load(
+        &self,
+        key: &Key,
+        release: &Release,
+        kept: Option<&Release>,
+        purpose: Purpose,
+    ) -> Result<Loaded, ChangeError> {
         let trust = self.trust()?;
-        let mut ledger = Ledger::open(&self.disk.ledger(&key.tenant)).map_err(Refusal::from)?;
-        if purpose != (Purpose::Deploy { allow_older: false }) {
-            ledger = ledger.allow_older();
-        }
-        let root = self.judge(&release.root, &trust, &ledger)?;
+        let strict = Ledger::open(&self.disk.ledger(&key.tenant)).map_err(Refusal::from)?;
+        let lenient = strict.clone().allow_older();
+        let is_kept = |signed: &Signed| kept.is_some_and(|kept| kept.signed().any(|running| running == signed));
+        let judge = |signed: &Signed| {
+            let held = purpose == (Purpose::Deploy { allow_older: false }) && !is_kept(signed);
+            self.judge(signed, &trust, if held { &strict } else { &lenient })
+        };
+        let root = judge(&release.root)?;
         let mut parts = Vec::new();
         for (name, signed) in &release.parts {
-            parts.push((name.clone(), self.judge(signed, &trust, &ledger)?));
+            parts.push((name.clone(), judge(signed)?));
         }
         let statement = &root.statement;
         let (module, version) = (statement.name.clone(), statement.version.to_string());
@@ -90,7 +99,10 @@ impl Inner {
         };
         let version = Arc::new(Version { module, release: release.clone(), facts, denied });
         let statements = std::iter::once(root.statement).chain(parts.into_iter().map(|(_, part)| part.statement));
-        Ok(Loaded { version, statements: statements.collect() })
+        // What was kept may be older than what once ran; noting it would forget that.
+        let new =
+            release.signed().zip(statements).filter(|(signed, _)| !is_kept(signed)).map(|(_, statement)| statement);
+        Ok(Loaded { version, new: new.collect() })
     }
 
     /// Whether a release may still run: signatures, expiry, revocation, as the policy is now.
@@ -107,7 +119,7 @@ impl Inner {
     pub(super) fn accept(&self, tenant: &TenantId, loaded: &Loaded) -> Result<(), ChangeError> {
         let path = self.disk.ledger(tenant);
         let mut ledger = Ledger::open(&path).map_err(Refusal::from)?;
-        for statement in &loaded.statements {
+        for statement in &loaded.new {
             ledger.accept(&path, &statement.name, &statement.version, statement.digest).map_err(Refusal::from)?;
         }
         Ok(())

@@ -202,14 +202,14 @@ impl Inner {
             tracing::error!(tenant = %key.tenant, function = key.name, what, %error, "a function is not restored");
             error.to_string()
         };
-        let current = self.load(&key, &record.current, Purpose::Restore).map(|loaded| loaded.version);
+        let current = self.load(&key, &record.current, None, Purpose::Restore).map(|loaded| loaded.version);
         let current = current.map_err(|error| report("current version", &error));
         let previous = record.previous.as_ref().and_then(|release| {
-            let loaded = self.load(&key, release, Purpose::Restore);
+            let loaded = self.load(&key, release, None, Purpose::Restore);
             loaded.map_err(|error| report("previous version", &error)).ok()
         });
         let shadow = record.shadow.as_ref().and_then(|wanted| {
-            let loaded = self.load(&key, &wanted.release, Purpose::Shadow { outbound: wanted.outbound });
+            let loaded = self.load(&key, &wanted.release, None, Purpose::Shadow { outbound: wanted.outbound });
             let version = loaded.map_err(|error| report("candidate version", &error)).ok()?.version;
             Some(Arc::new(Shadow::new(version, wanted.percent, key.tenant.as_str(), self.tasks.clone())))
         });

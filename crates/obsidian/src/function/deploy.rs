@@ -34,9 +34,9 @@ pub(crate) struct DeployArguments {
     /// A host name that leads to it; may be given several times
     #[arg(long)]
     host: Vec<String>,
-    /// A component that fills an import of the root: NAME=FILE; may be given several times
+    /// A component for imports of the root: NAME=FILE, or NAME= to remove it; may be repeated
     #[arg(long, value_name = "NAME=FILE", value_parser = part)]
-    part: Vec<(String, PathBuf)>,
+    part: Vec<(String, Option<PathBuf>)>,
     /// A step back to an older version is meant
     #[arg(long)]
     allow_older: bool,
@@ -50,9 +50,10 @@ pub(crate) struct DeployArguments {
     json: bool,
 }
 
-fn part(text: &str) -> Result<(String, PathBuf), String> {
+fn part(text: &str) -> Result<(String, Option<PathBuf>), String> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        Some((name, "")) if !name.is_empty() => Ok((name.to_owned(), None)),
+        Some((name, file)) if !name.is_empty() => Ok((name.to_owned(), Some(file.into()))),
         _ => Err("write NAME=FILE".to_owned()),
     }
 }
@@ -114,6 +115,10 @@ impl DeployArguments {
     pub(super) async fn send(&self, admin: &Admin, root: Option<Value>) -> Result<Value> {
         let mut parts = Map::new();
         for (name, file) in &self.part {
+            let Some(file) = file else {
+                parts.insert(name.clone(), Value::Null);
+                continue;
+            };
             let package = Package::open(file, Some(name))?;
             let envelope = self.envelope_of(&package, None)?;
             parts.insert(name.clone(), package.upload(admin, &envelope).await?);

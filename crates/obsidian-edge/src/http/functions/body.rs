@@ -18,6 +18,9 @@ pub(super) struct Served {
     numbers: Arc<Numbers>,
     _slot: Slot,
     copying: Option<Copying>,
+    /// Bytes after which nobody asks for more: what the head promised.
+    promised: Option<u64>,
+    sent: u64,
     end: End,
 }
 
@@ -30,9 +33,15 @@ enum End {
 }
 
 impl Served {
-    pub(super) fn new(body: FunctionBody, numbers: Arc<Numbers>, slot: Slot, copying: Option<Copying>) -> Self {
-        let end = if body.is_end_stream() { End::Whole } else { End::NotYet };
-        Self { body, numbers, _slot: slot, copying, end }
+    pub(super) fn new(body: FunctionBody, numbers: Arc<Numbers>, slot: Slot, promised: Option<u64>) -> Self {
+        let end = if body.is_end_stream() || promised == Some(0) { End::Whole } else { End::NotYet };
+        Self { body, numbers, _slot: slot, copying: None, promised, sent: 0, end }
+    }
+
+    /// The same, and what is sent is compared with what a candidate answers.
+    pub(super) fn copied(mut self, copying: Option<Copying>) -> Self {
+        self.copying = copying;
+        self
     }
 }
 
@@ -47,10 +56,13 @@ impl Body for Served {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(copying), Some(data)) = (&mut self.copying, frame.data_ref()) {
-                    copying.piece(data);
+                if let Some(data) = frame.data_ref() {
+                    self.sent += data.len() as u64;
+                    if let Some(copying) = &mut self.copying {
+                        copying.piece(data);
+                    }
                 }
-                if self.body.is_end_stream() {
+                if self.body.is_end_stream() || self.promised.is_some_and(|promised| self.sent >= promised) {
                     self.end = End::Whole;
                 }
             }

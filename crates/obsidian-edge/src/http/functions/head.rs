@@ -2,11 +2,11 @@
 
 use axum::extract::Request;
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::super::identity::{ClientAddress, RequestName};
 use super::super::put;
@@ -102,6 +102,15 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     }
 }
 
+/// How many bytes of a body its client will take, where that is known from the head.
+pub(super) fn promised<B>(method: &Method, response: &Response<B>) -> Option<u64> {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
+    if *method == Method::HEAD || bodiless {
+        return Some(0);
+    }
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -119,9 +128,9 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 mod tests {
     use axum::body::Body;
     use http::uri::{Authority, Scheme};
-    use http::{HeaderMap, HeaderValue, Request, Uri};
+    use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 
-    use super::{for_client, own_uri, refuse_upgrade};
+    use super::{for_client, own_uri, promised, refuse_upgrade};
 
     #[test]
     fn a_function_sees_its_own_paths() {
@@ -137,6 +146,24 @@ mod tests {
         }
         let uri = own_uri(&"/a?b".parse::<Uri>().unwrap(), "", Scheme::HTTPS, Authority::from_static("h"));
         assert_eq!(uri.to_string(), "https://h/a?b");
+    }
+
+    #[test]
+    fn a_head_says_where_its_body_ends() {
+        let answer = |status: u16, length: &str| {
+            let response = Response::builder().status(status);
+            if length.is_empty() { response } else { response.header("content-length", length) }.body(()).unwrap()
+        };
+        for (method, status, length, expected) in [
+            (Method::GET, 200, "", None),
+            (Method::GET, 200, "7", Some(7)),
+            (Method::GET, 200, "x", None),
+            (Method::HEAD, 200, "7", Some(0)),
+            (Method::GET, 204, "", Some(0)),
+            (Method::GET, 304, "7", Some(0)),
+        ] {
+            assert_eq!(promised(&method, &answer(status, length)), expected, "{method} {status} {length}");
+        }
     }
 
     #[test]

@@ -143,6 +143,7 @@ async fn serve(
     };
     // The function sees its own paths, and what is between client and POP only where it must.
     let (head, body) = head::for_function(pop, request, &called.prefix).into_parts();
+    let method = head.method.clone();
     let body: FunctionBody = body.map_err(|error| BodyError::BrokenOff(error.to_string())).boxed_unsync();
     let (body, mut copying) = match &deployed.shadow {
         Some(shadow) => shadow.copy(&head, body),
@@ -174,7 +175,8 @@ async fn serve(
     };
     response.headers_mut().insert(X_START, HeaderValue::from_static(start));
     numbers.answered(response.status(), began.elapsed());
-    let response = response.map(|body| Body::new(Served::new(body, numbers, slot, copying)));
+    let promised = head::promised(&method, &response);
+    let response = response.map(|body| Body::new(Served::new(body, numbers, slot, promised).copied(copying)));
     mark(pop, response, &version)
 }
 

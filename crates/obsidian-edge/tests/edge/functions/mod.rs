@@ -3,6 +3,7 @@
 mod administration;
 mod capabilities;
 mod changes;
+mod composition;
 mod serving;
 mod shadow;
 mod site;
