@@ -3,7 +3,7 @@
 use obsidian_hub::fuzzing::{pop_stream_seeds, pop_streams};
 use obsidian_model::{fuzzing, fuzzing_text};
 use obsidian_registry::fuzzing as registry;
-use obsidian_wire::fuzzing::{hub_answer_seeds, hub_answers};
+use obsidian_wire::fuzzing::{hub_answer_seeds, hub_answers, outbound, outbound_seeds};
 
 #[cfg(feature = "sandbox")]
 use crate::words::REQUEST_WORDS;
@@ -38,6 +38,8 @@ const BODIES: &[Body] = &[
         seeds: registry::trust_policy_seeds,
         words: MANIFEST_WORDS,
     },
+    Body { name: "oci", run: registry::oci_documents, seeds: registry::oci_document_seeds, words: ENVELOPE_WORDS },
+    Body { name: "outbound", run: outbound, seeds: outbound_seeds, words: &[] },
     #[cfg(feature = "sandbox")]
     Body { name: "chat", run: obsidian_edge::fuzzing::chat_request, seeds: requests, words: REQUEST_WORDS },
     #[cfg(feature = "sandbox")]
