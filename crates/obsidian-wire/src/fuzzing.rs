@@ -36,17 +36,17 @@ const FRAME_BYTES: usize = 5;
 /// is spelled one way only and covers nothing else, and an address is judged the same inside an address of IPv6.
 pub fn outbound(data: &[u8]) {
     if let Some(grant) = std::str::from_utf8(data).ok().and_then(|text| text.parse::<OutboundGrant>().ok()) {
-        assert_eq!(grant.to_string().parse().as_ref(), Ok(&grant));
+        assert_eq!(grant.to_string().parse::<OutboundGrant>().ok().as_ref(), Some(&grant));
         assert!(grant.covers(&grant.host, grant.port.unwrap_or(443)));
         assert!(!grant.covers(&format!("{}x", grant.host), 443) && !grant.covers(&grant.host, 0));
     }
-    if let Some(bits) = data.first_chunk() {
+    if let Some(bits) = data.first_chunk::<4>() {
         let address = Ipv4Addr::from(*bits);
         let judged = why_not_public(address.into());
         assert_eq!(judged, why_not_public(address.to_ipv6_mapped().into()));
         assert!(judged.is_some() || !(address.is_private() || address.is_loopback() || address.is_link_local()));
     }
-    if let Some(bits) = data.first_chunk() {
+    if let Some(bits) = data.first_chunk::<16>() {
         let address = Ipv6Addr::from(*bits);
         let inside = address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local();
         assert!(why_not_public(address.into()).is_some() || !inside);
