@@ -57,7 +57,8 @@ pub fn outbound(data: &[u8]) {
 pub fn outbound_seeds() -> Vec<Vec<u8>> {
     let texts = ["api.example.net:443", "[2001:db8::1]:8080", "127.0.0.1", "xn--a.example"]
         .map(|text| text.as_bytes().to_vec());
-    let addresses = ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "fe80::1", "2001:4860:4860::8888"];
+    let addresses =
+        ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "fe80::1", "2001:4860:4860::8888", "fd00::5efe:808:808"];
     let addresses = addresses.iter().filter_map(|text| Some(text.parse::<Ipv6Addr>().ok()?.octets().to_vec()));
     texts.into_iter().chain(addresses).collect()
 }
@@ -162,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_the_policy(seed in 0usize..9, at: prop::sample::Index, byte: u8, data: [u8; 16]) {
+        fn no_bytes_break_the_policy(seed in 0usize..10, at: prop::sample::Index, byte: u8, data: [u8; 16]) {
             let mut seed = outbound_seeds().swap_remove(seed);
             let at = at.index(seed.len());
             seed[at] = byte;
