@@ -1,98 +1,25 @@
 //! Every body, with seeds and the words of its format.
 
+use obsidian_hub::fuzzing::{pop_stream_seeds, pop_streams};
 use obsidian_model::{fuzzing, fuzzing_text};
+use obsidian_registry::fuzzing as registry;
+use obsidian_wire::fuzzing::{hub_answer_seeds, hub_answers, outbound, outbound_seeds};
+
+#[cfg(feature = "sandbox")]
+use crate::words::REQUEST_WORDS;
+use crate::words::{ANSWER_WORDS, ENVELOPE_WORDS, FILE_WORDS, MANIFEST_WORDS, TEMPLATE_WORDS};
 
 /// One thing to fuzz.
-pub(crate) struct Body {
-    pub(crate) name: &'static str,
-    pub(crate) run: fn(&[u8]),
-    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
-    pub(crate) words: &'static [&'static str],
+pub struct Body {
+    /// As on the command line.
+    pub name: &'static str,
+    /// What must neither panic nor take long, whatever it gets.
+    pub run: fn(&[u8]),
+    /// Valid inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Words that inputs are made of.
+    pub words: &'static [&'static str],
 }
-
-const FILE_WORDS: &[&str] = &[
-    "tokenizer.ggml.tokens",
-    "tokenizer.ggml.scores",
-    "tokenizer.ggml.token_type",
-    "tokenizer.ggml.merges",
-    "gpt2",
-    "llama",
-    "qwen2",
-    "deepseek-llm",
-    "general.alignment",
-    "\u{120} \u{120}",
-];
-const TEMPLATE_WORDS: &[&str] = &[
-    "{% for m in messages %}",
-    "{% endfor %}",
-    "{{ ",
-    " }}",
-    "{% if ",
-    "{% endif %}",
-    "{% set ns = namespace(x=messages) %}",
-    "{% set ns.x = ",
-    " %}",
-    "m.content",
-    "messages",
-    "tools",
-    "ns.x",
-    "[ns.x]",
-    "{'a': ns.x}",
-    "[::-1]",
-    "[1:]",
-    " ~ ",
-    " + ",
-    " * ",
-    " ** ",
-    " == ",
-    " in ",
-    " | tojson",
-    "(indent=9)",
-    " | join(messages[0].content)",
-    " | replace('', ",
-    " | list",
-    " | map('upper')",
-    ".split('a')",
-    ".replace('', ",
-    "range(99999)",
-    "{% macro f(x) %}",
-    "{% endmacro %}",
-    "f(ns.x)",
-    "{% call f(1) %}",
-    "{% endcall %}",
-    "{% set y %}",
-    "{% endset %}",
-    "loop.index",
-    "recursive",
-    "loop(messages)",
-    "{% break %}",
-    "99999999",
-    "'",
-    "|",
-    "(",
-    ")",
-    "\0",
-    "{% generation %}",
-    "<|im_start|>",
-    "strftime_now('%d %b')",
-    " | sort",
-    " | unique",
-    " | indent(9)",
-    " | dictsort",
-    ".items()",
-];
-const ANSWER_WORDS: &[&str] = &[
-    "<tool_call>",
-    "</tool_call>",
-    "{\"name\": \"f\"",
-    ", \"arguments\": {",
-    "\"parameters\": ",
-    "}",
-    "]",
-    "\\u",
-    "\\\"",
-    "1e9",
-];
 
 const BODIES: &[Body] = &[
     Body { name: "gguf", run: fuzzing::gguf, seeds: fuzzing::gguf_seeds, words: FILE_WORDS },
@@ -100,13 +27,46 @@ const BODIES: &[Body] = &[
     Body { name: "template", run: fuzzing_text::template, seeds: templates, words: TEMPLATE_WORDS },
     Body { name: "tool_calls", run: fuzzing_text::tool_calls, seeds: answers, words: ANSWER_WORDS },
     Body { name: "json", run: fuzzing_text::json, seeds: answers, words: ANSWER_WORDS },
+    Body { name: "llama2c", run: fuzzing::llama2c, seeds: fuzzing::llama2c_seeds, words: &[] },
+    Body { name: "hub_answers", run: hub_answers, seeds: hub_answer_seeds, words: &[] },
+    Body { name: "pop_streams", run: pop_streams, seeds: pop_stream_seeds, words: &[] },
+    Body { name: "manifest", run: registry::manifest, seeds: registry::manifest_seeds, words: MANIFEST_WORDS },
+    Body { name: "envelope", run: registry::envelope, seeds: registry::envelope_seeds, words: ENVELOPE_WORDS },
+    Body {
+        name: "trust_policy",
+        run: registry::trust_policy,
+        seeds: registry::trust_policy_seeds,
+        words: MANIFEST_WORDS,
+    },
+    Body { name: "oci", run: registry::oci_documents, seeds: registry::oci_document_seeds, words: ENVELOPE_WORDS },
+    Body { name: "outbound", run: outbound, seeds: outbound_seeds, words: &[] },
+    #[cfg(feature = "sandbox")]
+    Body { name: "chat", run: obsidian_edge::fuzzing::chat_request, seeds: requests, words: REQUEST_WORDS },
+    #[cfg(feature = "sandbox")]
+    Body {
+        name: "completions",
+        run: obsidian_edge::fuzzing::completions_request,
+        seeds: requests,
+        words: REQUEST_WORDS,
+    },
+    #[cfg(feature = "sandbox")]
+    Body { name: "responses", run: obsidian_edge::fuzzing::responses_request, seeds: requests, words: REQUEST_WORDS },
+    #[cfg(feature = "sandbox")]
+    Body {
+        name: "compiled_code",
+        run: obsidian_sandbox::fuzzing::entry,
+        seeds: obsidian_sandbox::fuzzing::entry_seeds,
+        words: &[],
+    },
 ];
 
-pub(crate) fn find(name: &str) -> Option<&'static Body> {
+/// The body called `name`.
+pub fn find(name: &str) -> Option<&'static Body> {
     BODIES.iter().find(|body| body.name == name)
 }
 
-pub(crate) fn names() -> Vec<&'static str> {
+/// All names.
+pub fn names() -> Vec<&'static str> {
     BODIES.iter().map(|body| body.name).collect()
 }
 
@@ -126,6 +86,25 @@ fn answers() -> Vec<Vec<u8>> {
         "\x05Text <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [1, -2.5e3, \"\\u00e9\"]}}</tool_call> more",
         "\x03{\"name\": \"f\", \"parameters\": {\"x\": {}}}; {\"name\": \"g\"}",
         "{\"a\": [1, 2.50, null, true, \"x\\n\"], \"b\": {}}",
+    ];
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+#[cfg(feature = "sandbox")]
+fn requests() -> Vec<Vec<u8>> {
+    let texts = [
+        r#"{"model":"auto","messages":[{"role":"system","content":"a"},{"role":"user","content":[{"type":"text","text":"b"}]}],
+            "max_tokens":5,"temperature":0.5,"top_p":0.9,"n":2,"seed":7,"stop":["x"],"stream":true,"stream_options":{"include_usage":true},
+            "logit_bias":{"5":-100},"presence_penalty":0.5,"frequency_penalty":-0.5,"user":"u","obsidian":{"residency":"edge"}}"#,
+        r#"{"model":"core","messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"1",
+            "type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"1","content":"b"}],
+            "tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],"tool_choice":"auto"}"#,
+        r#"{"model":"auto","prompt":["a","b"],"max_tokens":5,"echo":false,"suffix":null,"logprobs":2,"stop":"x"}"#,
+        r#"{"model":"auto","input":[{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"function_call","call_id":"1",
+            "name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"b"}],"instructions":"i",
+            "max_output_tokens":5,"tools":[{"type":"function","name":"f","parameters":{}}],"tool_choice":{"type":"function","name":"f"},
+            "text":{"format":{"type":"text"}},"stream":true,"store":false,"metadata":{"a":"b"}}"#,
+        r#"{"model":"auto","input":"a"}"#,
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }

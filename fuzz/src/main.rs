@@ -1,21 +1,20 @@
 //! Feeds mutated inputs to the bodies that crates offer under their feature `fuzzing`.
 //!
-//! `obsidian-fuzz BODY --minutes M [--seed N]` or `obsidian-fuzz BODY FILE…` to run saved inputs again. A
-//! panic, more than [`MAX_SECONDS`] on one input or more than [`MAX_BYTES`] of memory is a finding: the input
+//! `obsidian-fuzz BODY --minutes M [--seed N]`, `obsidian-fuzz BODY FILE…` to run saved inputs again, or
+//! `obsidian-fuzz BODY --write-seeds FOLDER` for a corpus that the other driver begins with. A panic, more than [`MAX_SECONDS`] on one input or more than [`MAX_BYTES`] of memory is a finding: the input
 //! is saved under `findings/`. Exit status 0 without findings, 1 with, 2 for wrong usage.
 
-mod bodies;
 mod memory;
 mod mutate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bodies::Body;
 use mutate::Mutator;
+use obsidian_fuzz::bodies::{self, Body};
 
 /// Longest run on one input, seconds.
 const MAX_SECONDS: u64 = 20;
@@ -33,7 +32,7 @@ type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(body) = arguments.first().and_then(|name| bodies::find(name)) else {
-        eprintln!("usage: obsidian-fuzz BODY --minutes M [--seed N] | BODY FILE…");
+        eprintln!("usage: obsidian-fuzz BODY --minutes M [--seed N] | BODY --write-seeds FOLDER | BODY FILE…");
         eprintln!("bodies: {}", bodies::names().join(" "));
         return ExitCode::from(2);
     };
@@ -43,6 +42,11 @@ fn main() -> ExitCode {
     };
     if let Some(minutes) = option("--minutes") {
         return fuzz(&body, Duration::from_secs_f64(minutes * 60.0), option("--seed").unwrap_or(1.0) as u64);
+    }
+    if let [_, option, folder] = arguments.as_slice()
+        && option == "--write-seeds"
+    {
+        return write_seeds(body, Path::new(folder));
     }
     for path in &arguments[1..] {
         match std::fs::read(path) {
@@ -86,6 +90,24 @@ fn fuzz(body: &Body, time: Duration, seed: u64) -> ExitCode {
     }
     summary(body.name, executions, start.elapsed(), findings, slowest, largest);
     ExitCode::from(u8::from(findings > 0))
+}
+
+fn write_seeds(body: &Body, folder: &Path) -> ExitCode {
+    let write = || {
+        std::fs::create_dir_all(folder)?;
+        let seeds = (body.seeds)();
+        seeds
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, seed)| std::fs::write(folder.join(format!("seed-{number}")), seed))
+    };
+    match write() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", folder.display());
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn summary(name: &str, executions: u64, time: Duration, findings: usize, slowest: Duration, largest: usize) {

@@ -6,15 +6,19 @@ use crate::artifact::Verified;
 use crate::embedded::{EmbeddedKey, EmbeddedSignatures};
 use crate::envelope::{Envelope, Statement};
 use crate::facts::Facts;
+use crate::facts::Facts;
 use crate::key::SigningKey;
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
+use crate::oci::{self, Descriptor, EnvelopeManifest, Index, ModuleManifest};
 use crate::policy::TrustPolicy;
 
 pub use crate::oci::fuzz as oci_documents;
 
 /// The module that [`envelope_seeds`] vouch for.
 const COMPONENT: &[u8] = b"\0asm";
+/// A component in which there is nothing.
+const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 /// Parses a module manifest; one that is accepted means the same when it is written again.
 pub fn manifest(data: &[u8]) {
@@ -71,6 +75,11 @@ pub fn embedded(data: &[u8]) {
 /// A component or core module.
 pub fn facts(data: &[u8]) {
     let _ = Facts::of(data);
+}
+
+/// A registry's documents about modules.
+pub fn oci_documents(data: &[u8]) {
+    oci::fuzz(data);
 }
 
 /// What a person reads does not grow beyond what was written.
@@ -130,6 +139,20 @@ pub fn trust_policy_seeds() -> Vec<Vec<u8>> {
     vec![text.into_bytes()]
 }
 
+/// A registry's documents to mutate: of a module, its configuration, of an envelope, and the list of envelopes.
+pub fn oci_document_seeds() -> Vec<Vec<u8>> {
+    let module = Facts::of(EMPTY_COMPONENT).ok().and_then(|facts| ModuleManifest::write(EMPTY_COMPONENT, &facts).ok());
+    let envelope = EnvelopeManifest::write(b"envelope", &Descriptor::of(oci::MANIFEST_TYPE, b"{}")).ok();
+    let mut index = Index::default();
+    index.add_envelope(b"{}");
+    module
+        .into_iter()
+        .flat_map(|(manifest, config)| [manifest, config])
+        .chain(envelope)
+        .chain(index.to_json().ok())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -149,6 +172,7 @@ mod tests {
         let text = String::from_utf8(trust_policy_seeds().swap_remove(0)).unwrap();
         assert!(TrustPolicy::parse(&text).is_ok());
         assert_eq!(statements().len(), manifest_seeds().len());
+        assert_eq!(oci_document_seeds().len(), 4);
     }
 
     proptest! {
@@ -172,6 +196,7 @@ mod tests {
                 (manifest, manifest_seeds()),
                 (envelope, envelope_seeds()),
                 (trust_policy, trust_policy_seeds()),
+                (oci_documents, oci_document_seeds()),
             ];
             for (body, seeds) in bodies {
                 for mut data in seeds {

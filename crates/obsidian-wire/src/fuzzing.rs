@@ -7,13 +7,17 @@
 mod answers;
 
 use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use obsidian_types::OutboundGrant;
 use prost::Message;
 use tokio::sync::mpsc;
+
+use crate::outbound::address::why_not_public;
 
 pub use answers::{hub_answer_seeds, hub_answers};
 
@@ -27,6 +31,37 @@ const BARE: u8 = 0b0100;
 const LAST: u8 = 0b1000;
 /// Flag and length in front of a gRPC message.
 const FRAME_BYTES: usize = 5;
+
+/// A host that a function asks for, as the manifest spells it, and an address that its name may have: what is granted
+/// is spelled one way only and covers nothing else, and an address is judged the same inside an address of IPv6.
+pub fn outbound(data: &[u8]) {
+    if let Some(grant) = std::str::from_utf8(data).ok().and_then(|text| text.parse::<OutboundGrant>().ok()) {
+        assert_eq!(grant.to_string().parse::<OutboundGrant>().ok().as_ref(), Some(&grant));
+        assert!(grant.covers(&grant.host, grant.port.unwrap_or(443)));
+        assert!(!grant.covers(&format!("{}x", grant.host), 443) && !grant.covers(&grant.host, 0));
+    }
+    if let Some(bits) = data.first_chunk::<4>() {
+        let address = Ipv4Addr::from(*bits);
+        let judged = why_not_public(address.into());
+        assert_eq!(judged, why_not_public(address.to_ipv6_mapped().into()));
+        assert!(judged.is_some() || !(address.is_private() || address.is_loopback() || address.is_link_local()));
+    }
+    if let Some(bits) = data.first_chunk::<16>() {
+        let address = Ipv6Addr::from(*bits);
+        let inside = address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local();
+        assert!(why_not_public(address.into()).is_some() || !inside);
+    }
+}
+
+/// Hosts and addresses to mutate.
+pub fn outbound_seeds() -> Vec<Vec<u8>> {
+    let texts = ["api.example.net:443", "[2001:db8::1]:8080", "127.0.0.1", "xn--a.example"]
+        .map(|text| text.as_bytes().to_vec());
+    let addresses =
+        ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "fe80::1", "2001:4860:4860::8888", "fd00::5efe:808:808"];
+    let addresses = addresses.iter().filter_map(|text| Some(text.parse::<Ipv6Addr>().ok()?.octets().to_vec()));
+    texts.into_iter().chain(addresses).collect()
+}
 
 /// Something a peer sends.
 #[derive(Clone, Debug)]
@@ -117,5 +152,23 @@ impl Received {
             self.0.drain(..FRAME_BYTES + length);
         }
         messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{outbound, outbound_seeds};
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_policy(seed in 0usize..10, at: prop::sample::Index, byte: u8, data: [u8; 16]) {
+            let mut seed = outbound_seeds().swap_remove(seed);
+            let at = at.index(seed.len());
+            seed[at] = byte;
+            outbound(&seed);
+            outbound(&data);
+        }
     }
 }

@@ -69,7 +69,7 @@ fn v6(address: Ipv6Addr) -> Option<&'static str> {
     let known = NOT_PUBLIC_V6.iter().find(within).map(|(_, _, why)| *why);
     // Everything that was ever given out lies in 2000::/3.
     let given_out = address.segments()[0] >> 13 == 1;
-    known.or(if given_out { None } else { Some("reserved") })
+    known.or(if given_out { None } else { Some("reserved") }).or(isatap(address).and_then(v4))
 }
 
 /// The IPv4 address that packets to this one end at, where it says so itself.
@@ -83,8 +83,14 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => joined(high, low),
         // 6to4 (RFC 3056).
         [0x2002, high, low, ..] => joined(high, low),
-        // ISATAP (RFC 5214), under any prefix.
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => joined(high, low),
+        _ => None,
+    }
+}
+
+/// The IPv4 address of an ISATAP interface (RFC 5214). It may stand under any prefix, so both are judged.
+fn isatap(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))),
         _ => None,
     }
 }
@@ -220,12 +226,18 @@ mod tests {
         }
 
         #[test]
+        fn an_interface_inside_a_private_prefix_is_private(bits: u32, prefix in prop::sample::select(vec![0xfd00_u16, 0xfe80])) {
+            let address = Ipv6Addr::new(prefix, 0, 0, 0, 0x200, 0x5efe, (bits >> 16) as u16, bits as u16);
+            prop_assert!(why_not_public(address.into()).is_some());
+        }
+
+        #[test]
         fn outside_global_unicast_nothing_is_public_by_itself(bits: u128) {
             let address = Ipv6Addr::from_bits(bits);
             let public = why_not_public(address.into()).is_none();
             let [first, second, ..] = address.segments();
             let translated = address.to_ipv4_mapped().is_some() || (first, second) == (0x64, 0xff9b)
-                || address.segments()[4..6] == [0xffff, 0] || address.segments()[5] == 0x5efe;
+                || address.segments()[4..6] == [0xffff, 0];
             prop_assert!(!public || first >> 13 == 1 || translated);
         }
     }
