@@ -260,3 +260,28 @@ fn no_request_fails_while_versions_change_and_a_save_is_a_deployment() {
     let _ = watching.wait();
     assert!(failures.is_empty() && answered.load(Ordering::Relaxed) > 50, "{answered:?}: {failures:?}");
 }
+
+#[test]
+fn the_nodes_own_guests_are_exchanged_from_the_command_line() {
+    let node = Node::start();
+    let listed: Value = serde_json::from_str(&node.done(&["guest", "list", "--json"])).unwrap();
+    let shipped = listed[0]["current"]["version"].as_str().unwrap().to_owned();
+    let release = |version: &str| {
+        node.write("shield/shield.wasm", &guests::shield().unwrap().bytes);
+        node.write("shield/obsidian.toml", format!("name = \"shield\"\nversion = \"{version}\"\n"));
+        ["guest", "swap", "shield", "shield/shield.wasm"]
+    };
+    let swapped = node.done(&release("2.0.0"));
+    assert!(swapped.contains("shield 2.0.0 serves") && swapped.contains("switched in"), "{swapped}");
+    let table = node.done(&["guest", "list"]);
+    assert!(table.lines().any(|line| line.starts_with("shield   2.0.0 ") && line.contains(&shipped)), "{table}");
+    let (code, reason) = node.refused(&release("1.9.0"));
+    assert!(code == 3 && reason.contains("1.9.0"), "{code}: {reason}");
+    release("3.0.0");
+    let (code, reason) = node.refused(&["guest", "swap", "router", "shield/shield.wasm"]);
+    assert!(code == 1 && reason.contains("sign one under the name router"), "{code}: {reason}");
+    let back = node.done(&["guest", "rollback", "shield"]);
+    assert!(back.contains(&format!("shield {shipped} serves")), "{back}");
+    let (code, reason) = node.refused(&["guest", "rollback", "router"]);
+    assert!(code == 1 && reason.contains("no version of the router"), "{code}: {reason}");
+}
