@@ -16,7 +16,7 @@ const CORE_INSTANCES_PER_COMPONENT: u32 = 32;
 /// Core instances over all components for each component, on average: a module and its shims.
 const CORE_INSTANCES_ON_AVERAGE: u32 = 5;
 /// Linear memories in one component.
-const MEMORIES_PER_COMPONENT: u32 = 2;
+const MEMORIES_PER_COMPONENT: u32 = 4;
 /// Tables in one component.
 const TABLES_PER_COMPONENT: u32 = 8;
 /// Tables over all components for each component, on average.

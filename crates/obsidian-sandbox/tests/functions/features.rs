@@ -96,7 +96,7 @@ const FEATURES: [Feature; 20] = [
         name: "garbage collection",
         outcome: Runs,
         module: "(type $list (array (mut i32)))
-                 (func (export \"run\") (result i32) (local $l (ref $list)) (local $n i32)
+                 (func (export \"run\") (result i32) (local $l (ref null $list)) (local $n i32)
                    (loop $again
                      (local.set $l (array.new $list (i32.const 1) (i32.const 64)))
                      (local.set $n (i32.add (local.get $n) (i32.const 1)))
