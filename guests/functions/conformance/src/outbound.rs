@@ -110,8 +110,8 @@ fn relay(call: Call, upload: Copy, arriving: &FutureIncomingResponse) -> Outcome
         // Where nobody takes the upload any more, the answer says why.
         upload = advance(upload).unwrap_or_default();
         let answered = arriving.subscribe();
-        match &upload {
-            Some(copy) => drop(poll(&[&answered, &copy.wait()?])),
+        match upload.as_ref().and_then(|copy| copy.wait().ok()) {
+            Some(uploading) => drop(poll(&[&answered, &uploading])),
             None => answered.block(),
         }
     };
