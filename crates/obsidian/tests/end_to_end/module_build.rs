@@ -33,7 +33,7 @@ fn new_and_build(language: &str, build: &[&str]) -> (tempfile::TempDir, String) 
 #[test]
 fn the_rust_template_builds_and_wasm_opt_makes_it_smaller() {
     let (folder, shown) = new_and_build("rust", &["--names"]);
-    assert!(shown.contains("Rust"), "{shown}");
+    assert!(shown.contains("rustc"), "{shown}");
     let project = folder.path().join("say-hello");
     let size = |path: &str| std::fs::metadata(project.join(path)).unwrap().len();
     assert!(size("say-hello.wasm") < size("target/wasm32-wasip2/release/say_hello.wasm"));
