@@ -33,7 +33,6 @@ fn new_and_build(language: &str, build: &[&str]) -> (tempfile::TempDir, String) 
 #[test]
 fn the_rust_template_builds_and_wasm_opt_makes_it_smaller() {
     let (folder, shown) = new_and_build("rust", &["--names"]);
-    // The C library of WASI counts as a language of its own, so that the compiler is the safer witness.
     assert!(shown.contains("rustc"), "{shown}");
     let project = folder.path().join("say-hello");
     let size = |path: &str| std::fs::metadata(project.join(path)).unwrap().len();
