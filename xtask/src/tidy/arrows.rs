@@ -19,7 +19,7 @@ pub(super) fn check(sources: &[Source]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let manifests = sources.iter().filter(|source| {
         let path = source.path.to_string_lossy();
-        path.ends_with("/Cargo.toml") && !path.starts_with("guests/")
+        path.ends_with("/Cargo.toml") && !path.starts_with("guests/") && !path.starts_with("examples/")
     });
     for manifest in manifests {
         let path = manifest.path.display();

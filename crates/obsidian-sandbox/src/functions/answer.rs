@@ -126,11 +126,10 @@ async fn serve(
         reason: error.root_cause().to_string(),
     };
     FunctionState::begin(&mut instance.store, meter).map_err(trapped)?;
-    let response_limit = module.origin.grants.limits.response_body_bytes;
     let Instance { store, exports, .. } = &mut instance;
     let called = match exports {
-        Exports::P2(exports) => call_p2(store, exports, request, reply, response_limit).await,
-        Exports::P3(exports) => call_p3(store, exports, request, reply, response_limit).await,
+        Exports::P2(exports) => call_p2(store, exports, request, reply).await,
+        Exports::P3(exports) => call_p3(store, exports, request, reply).await,
     };
     module.counters.used(instance.store.data().memory_bytes());
     if let Err(error) = called {
@@ -164,11 +163,8 @@ fn into_wasi(error: BodyError) -> Error {
     }
 }
 
-fn response(response: http::Response<WasiBody>, limit: u64) -> http::Response<FunctionBody> {
-    response.map(|body| {
-        let body = body.map_err(|error| BodyError::BrokenOff(error.to_string())).boxed_unsync();
-        Bounded::new(body, limit, Arc::default()).boxed_unsync()
-    })
+fn response(response: http::Response<WasiBody>) -> http::Response<FunctionBody> {
+    response.map(|body| body.map_err(|error| BodyError::BrokenOff(error.to_string())).boxed_unsync())
 }
 
 async fn call_p2(
@@ -176,7 +172,6 @@ async fn call_p2(
     exports: &p2::bindings::Proxy,
     request: http::Request<Bounded>,
     reply: &Reply,
-    limit: u64,
 ) -> wasmtime::Result<()> {
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request.map(|body| body.map_err(into_wasi)))?;
@@ -185,7 +180,7 @@ async fn call_p2(
     let out = http.new_response_outparam_from_callback(move |answered| match answered {
         Ok(answered) => {
             let answered = answered.map(|body| body.map_err(Error::from).boxed_unsync());
-            answer.send(Ok(response(answered, limit)));
+            answer.send(Ok(response(answered)));
         }
         Err(code) => *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{code:?}")),
     })?;
@@ -201,7 +196,6 @@ async fn call_p3(
     exports: &p3::bindings::Service,
     request: http::Request<Bounded>,
     reply: &Reply,
-    limit: u64,
 ) -> wasmtime::Result<()> {
     let request = request.map(|body| body.map_err(into_wasi).boxed_unsync());
     let (request, received) = p3::Request::from_http(store.data_mut().http().hooks, request);
@@ -214,7 +208,7 @@ async fn call_p3(
             let answered = accessor.with(|store| answered.into_http(store, received))?;
             let (ended, end) = oneshot::channel::<()>();
             let answered = answered.map(|body| Ends { body, _ended: ended }.boxed_unsync());
-            reply.send(Ok(response(answered, limit)));
+            reply.send(Ok(response(answered)));
             // The guest's tasks run only inside this loop: it goes on until the body has been taken or dropped.
             let _ = end.await;
             Ok(())

@@ -38,12 +38,15 @@ pub(super) fn write_line(origin: &Origin, budget: &LogBudget, level: LogLevel, c
         metrics::counter!("obsidian_function_log_dropped_total", "function" => origin.id.module.clone()).increment(1);
         return;
     }
-    let cut = &text[..text.len().min(MAX_FUNCTION_LOG_LINE_BYTES)];
+    // What is no UTF-8 grows when it is made readable, so that it is cut after, too.
+    let mut readable: String =
+        String::from_utf8_lossy(&text[..text.len().min(MAX_FUNCTION_LOG_LINE_BYTES)]).chars().map(printable).collect();
+    readable.truncate(readable.floor_char_boundary(MAX_FUNCTION_LOG_LINE_BYTES));
     origin.services.log.write(LogLine {
         function: origin.id.clone(),
         level,
         context: context.chars().take(64).map(printable).collect(),
-        text: String::from_utf8_lossy(cut).chars().map(printable).collect(),
+        text: readable,
     });
 }
 

@@ -23,7 +23,7 @@ use crate::error::SandboxError;
 /// Processor time after which a request becomes a patient one.
 pub(super) const PROMPT: Duration = Duration::from_millis(4);
 /// Niceness of the patient threads.
-const PATIENT_NICENESS: i32 = 15;
+const PATIENT_NICENESS: i32 = 10;
 /// Stack of a thread, bytes. Guests have stacks of their own.
 const THREAD_STACK_BYTES: usize = 2 << 20;
 

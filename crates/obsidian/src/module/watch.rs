@@ -118,7 +118,8 @@ mod tests {
             assert_eq!(project.is_source(&root.join(name)), is_source, "{name}");
         }
         let project = Project { watched: vec!["src".to_owned(), "Cargo.toml".to_owned()], ..project };
-        for (name, is_source) in [("src/a/b.rs", true), ("Cargo.toml", true), ("Cargo.lock", false), ("srcs/a", false)] {
+        for (name, is_source) in [("src/a/b.rs", true), ("Cargo.toml", true), ("Cargo.lock", false), ("srcs/a", false)]
+        {
             assert_eq!(project.is_source(&root.join(name)), is_source, "{name}");
         }
     }
