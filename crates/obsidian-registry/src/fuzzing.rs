@@ -6,14 +6,11 @@ use crate::artifact::Verified;
 use crate::embedded::{EmbeddedKey, EmbeddedSignatures};
 use crate::envelope::{Envelope, Statement};
 use crate::facts::Facts;
-use crate::facts::Facts;
 use crate::key::SigningKey;
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
 use crate::oci::{self, Descriptor, EnvelopeManifest, Index, ModuleManifest};
 use crate::policy::TrustPolicy;
-
-pub use crate::oci::fuzz as oci_documents;
 
 /// The module that [`envelope_seeds`] vouch for.
 const COMPONENT: &[u8] = b"\0asm";
@@ -192,7 +189,7 @@ mod tests {
             cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         ) {
             type Body = fn(&[u8]);
-            let bodies: [(Body, Vec<Vec<u8>>); 3] = [
+            let bodies: [(Body, Vec<Vec<u8>>); 4] = [
                 (manifest, manifest_seeds()),
                 (envelope, envelope_seeds()),
                 (trust_policy, trust_policy_seeds()),

@@ -102,7 +102,9 @@ impl Job {
         if let Err(failure) = &outcome {
             tracing::debug!(function = module.origin.id.module, kind = failure.kind(), "function failed");
         }
-        module.counters.ended(began.elapsed(), meter.spent(), outcome.as_ref().err());
+        let spent = meter.spent();
+        module.counters.ended(began.elapsed(), spent, outcome.as_ref().err());
+        module.share.add(spent, std::time::Instant::now());
         if let Err(failure) = outcome {
             reply.send(Err(failure));
         }

@@ -14,6 +14,7 @@ use super::lane::{Lane, LaneKind};
 use super::module::{FunctionModule, Inner};
 use super::origin::Origin;
 use super::services::{FunctionId, FunctionServices};
+use super::share::Shares;
 use super::workers::Workers;
 use crate::engine::Engines;
 use crate::error::SandboxError;
@@ -48,6 +49,7 @@ pub(super) struct Host {
     linked: Mutex<HashMap<(LaneKind, Digest), Weak<Linked>>>,
     pub(super) workers: Workers,
     pub(super) clock: Clock,
+    pub(super) shares: Shares,
     pub(super) running: Arc<Semaphore>,
 }
 
@@ -116,6 +118,7 @@ impl FunctionHost {
             linked: Mutex::default(),
             workers: Workers::start(options)?,
             clock: Clock::start()?,
+            shares: Shares::new(options.threads),
             running: Arc::new(Semaphore::new(options.running.max(1) as usize)),
         });
         host.lane(LaneKind::default())?;

@@ -79,7 +79,8 @@ fn config(kind: LaneKind, options: &FunctionHostOptions) -> Config {
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .table_elements(DEFAULT_FUNCTION_TABLE_ELEMENTS as usize)
-        .total_stacks(options.running.saturating_add(WARM_SLOTS))
+        // An instance that waits keeps the stack it ran on.
+        .total_stacks(instances.saturating_add(options.running))
         .total_gc_heaps(instances.min(SPECIAL_INSTANCES))
         .max_unused_warm_slots(WARM_SLOTS)
         .linear_memory_keep_resident(KEPT_RESIDENT_BYTES)

@@ -20,6 +20,7 @@ mod module;
 mod origin;
 mod output;
 mod services;
+mod share;
 mod state;
 mod statistics;
 mod warm;

@@ -18,6 +18,7 @@ use super::instance::{Instance, Linked};
 use super::lane::Lane;
 use super::meter::Meter;
 use super::origin::Origin;
+use super::share::Share;
 use super::statistics::{Counters, FunctionStatistics};
 use super::warm::WarmPool;
 use super::workers::PROMPT;
@@ -35,6 +36,7 @@ pub(super) struct Inner {
     pub(super) linked: Arc<Linked>,
     pub(super) warm: WarmPool,
     pub(super) counters: Arc<Counters>,
+    pub(super) share: Arc<Share>,
     places: Arc<Semaphore>,
 }
 
@@ -65,7 +67,9 @@ impl Inner {
     pub(super) fn new(origin: Arc<Origin>, host: Arc<Host>, lane: Arc<Lane>, linked: Arc<Linked>) -> Arc<Self> {
         let places = Semaphore::new(origin.grants.limits.concurrency.max(1) as usize);
         let counters = Arc::new(Counters::new(&origin.id));
-        Arc::new(Self { origin, host, lane, linked, warm: WarmPool::default(), counters, places: Arc::new(places) })
+        let share = host.shares.of(&origin.id.tenant);
+        let (warm, places) = (WarmPool::default(), Arc::new(places));
+        Arc::new(Self { origin, host, lane, linked, warm, counters, share, places })
     }
 
     /// Waits for a place, in a queue of bounded length and for no longer than a request may take.
@@ -184,7 +188,8 @@ impl FunctionModule {
         let (reply, answered) = Reply::new();
         let verdict = reply.verdict.clone();
         let meter = Meter::new();
-        let patient = inner.counters.recent_cpu() > PROMPT;
+        let greedy = inner.host.shares.is_patient(&inner.share, began.into_std());
+        let patient = greedy || inner.counters.recent_cpu() > PROMPT;
         let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), place, began };
         let running = inner.host.workers.run(Box::pin(job.run()), &meter, patient);
         match answered.await {

@@ -1,7 +1,8 @@
 //! The threads on which functions run. Each is an executor of its own, so that a guest's waiting costs no thread and
 //! its computing delays nobody on tokio's workers.
 //!
-//! There are two sets over the same cores. A request begins on a *prompt* thread. One that has computed for longer than
+//! There are two sets over the same cores. A request begins on a *prompt* thread, unless its tenant has had more than its
+//! part lately (`share.rs`). One that has computed for longer than
 //! a few turns moves, in the middle of its work, to a *patient* thread of lower priority: the kernel then lets short
 //! requests of all other functions pass, whatever the long one does.
 

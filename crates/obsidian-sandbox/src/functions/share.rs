@@ -1,0 +1,126 @@
+//! Whose functions use how much of the processors lately. A tenant that takes more than its part while others are there
+//! too runs on the patient threads: then what it does, however often, is not what the others wait for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use obsidian_types::TenantId;
+
+/// Time constant of the memory: what was used longer ago counts for little.
+const MEMORY: Duration = Duration::from_millis(500);
+/// How long after a request of another tenant a tenant counts as not alone.
+const COMPANY: Duration = Duration::from_secs(1);
+/// Part of all processors that a tenant may use and still be prompt.
+const PART: f64 = 0.2;
+
+/// All tenants of a node.
+pub(super) struct Shares {
+    zero: Instant,
+    processors: f64,
+    tenants: Mutex<HashMap<TenantId, Weak<Share>>>,
+    /// Who asked last, by number, and when that was somebody else than before.
+    last: AtomicU64,
+    changed_ns: AtomicU64,
+}
+
+/// One tenant's use.
+pub(super) struct Share {
+    number: u64,
+    /// Nanoseconds of processor time, fading; and when it was last brought up to date.
+    used: Mutex<(f64, Instant)>,
+}
+
+impl Shares {
+    pub(super) fn new(threads: usize) -> Self {
+        let processors = threads.max(1) as f64;
+        let tenants = Mutex::default();
+        Self { zero: Instant::now(), processors, tenants, last: AtomicU64::new(0), changed_ns: AtomicU64::new(0) }
+    }
+
+    /// The share of a tenant, the same for all its modules.
+    pub(super) fn of(&self, tenant: &TenantId) -> Arc<Share> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = tenants.get(tenant).and_then(Weak::upgrade) {
+            return share;
+        }
+        tenants.retain(|_, share| share.strong_count() > 0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let share = Arc::new(Share { number, used: Mutex::new((0.0, Instant::now())) });
+        tenants.insert(tenant.clone(), Arc::downgrade(&share));
+        share
+    }
+
+    /// A request of this tenant begins. Whether it should be patient.
+    pub(super) fn is_patient(&self, share: &Share, now: Instant) -> bool {
+        let now_ns = u64::try_from(now.saturating_duration_since(self.zero).as_nanos()).unwrap_or(u64::MAX);
+        if self.last.swap(share.number, Ordering::Relaxed) != share.number {
+            self.changed_ns.store(now_ns.max(1), Ordering::Relaxed);
+        }
+        let changed = self.changed_ns.load(Ordering::Relaxed);
+        let alone = changed == 0 || now_ns.saturating_sub(changed) > COMPANY.as_nanos() as u64;
+        !alone && share.part(now, self.processors) > PART
+    }
+}
+
+impl Share {
+    /// Some processor time was used.
+    pub(super) fn add(&self, time: Duration, now: Instant) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = (faded(*used, now) + time.as_nanos() as f64, now);
+    }
+
+    /// The part of all processors that it used lately.
+    fn part(&self, now: Instant, processors: f64) -> f64 {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        faded(used, now) / (MEMORY.as_nanos() as f64 * processors)
+    }
+}
+
+fn faded((used, since): (f64, Instant), now: Instant) -> f64 {
+    used * (-now.saturating_duration_since(since).as_secs_f64() / MEMORY.as_secs_f64()).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use obsidian_types::TenantId;
+
+    use super::Shares;
+
+    #[test]
+    fn who_takes_more_than_its_part_beside_others_is_patient() {
+        let shares = Shares::new(2);
+        let (greedy, modest) = (shares.of(&TenantId::new("greedy")), shares.of(&TenantId::new("modest")));
+        let mut now = Instant::now();
+        for _ in 0..200 {
+            // Alone it may take everything.
+            assert!(!shares.is_patient(&greedy, now + Duration::from_secs(10)));
+            now += Duration::from_millis(10);
+            greedy.add(Duration::from_millis(15), now);
+        }
+        now += Duration::from_secs(10);
+        for _ in 0..200 {
+            now += Duration::from_millis(10);
+            greedy.add(Duration::from_millis(15), now);
+            modest.add(Duration::from_micros(100), now);
+            assert!(!shares.is_patient(&modest, now));
+        }
+        assert!(shares.is_patient(&greedy, now));
+        // It fades.
+        assert!(!shares.is_patient(&modest, now + Duration::from_secs(5)));
+        assert!(!shares.is_patient(&greedy, now + Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn all_modules_of_a_tenant_have_one_share() {
+        let shares = Shares::new(1);
+        let tenant = TenantId::new("a");
+        let first = shares.of(&tenant);
+        assert!(std::sync::Arc::ptr_eq(&first, &shares.of(&tenant)));
+        assert!(!std::sync::Arc::ptr_eq(&first, &shares.of(&TenantId::new("b"))));
+    }
+}
