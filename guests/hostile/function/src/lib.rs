@@ -23,7 +23,9 @@ struct Attack {
     url: String,
 }
 
-const ATTACKS: [(&str, fn(Attack)); 31] = [
+type Attacker = fn(Attack);
+
+const ATTACKS: [(&str, Attacker); 31] = [
     ("abort", compute::abort),
     ("allocate", memory::allocate),
     ("clock-loop", compute::clock_loop),
