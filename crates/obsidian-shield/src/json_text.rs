@@ -154,7 +154,8 @@ fn decode(literal: &str) -> Option<String> {
     while let Some(at) = rest.find('\\') {
         text.push_str(&rest[..at]);
         let escape = *rest.as_bytes().get(at + 1)?;
-        rest = &rest[at + 2..];
+        // None inside a character of several bytes, which no escape is.
+        rest = rest.get(at + 2..)?;
         text.push(match escape {
             b'"' => '"',
             b'\\' => '\\',
@@ -245,6 +246,13 @@ mod tests {
         let json = JsonText::new(r#"{"password": "a\"b'c", "pin" : "x\"y", "list": ["z"], "phone": 1234567}"#);
         let members: Vec<String> = json.members().collect();
         assert_eq!(members, ["password: a\"b'c", "pin: 'x\"y'", "phone: \"1234567\""]);
+    }
+
+    #[test]
+    fn a_wrong_escape_is_no_json_and_no_panic() {
+        for text in ["[\"\\é\"]", "{\"\\漢\": 1}", "[\"\\"] {
+            assert_eq!(leaves(text), [text], "{text}");
+        }
     }
 
     proptest! {
