@@ -8,7 +8,7 @@
 
 mod load;
 mod mock;
-mod processes;
+pub(crate) mod processes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

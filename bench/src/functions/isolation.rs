@@ -11,6 +11,8 @@ use obsidian_types::FunctionLimits;
 use super::{ask, engines, host, load, percentile, request, runtime};
 use crate::report::{Peer, Report, Row, Spread};
 
+/// Niceness of the thread that sends the attacker's requests.
+const CLIENT_NICENESS: i32 = 10;
 /// Requests of the attacker in flight at once.
 const ATTACKERS: usize = 8;
 
@@ -94,8 +96,10 @@ impl Attack {
         let function = load(host, &hostile, "attacker", limits)?;
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new((AtomicU64::new(0), AtomicU64::new(0))));
         let (ended, counted) = (stop.clone(), counts.clone());
-        // One thread that sends them all: the attack is what the sandboxes do, not the clients.
+        // One thread that sends them all, behind everything else: the attack is what the sandboxes do, not the clients,
+        // which are on other machines.
         let thread = std::thread::spawn(move || {
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), CLIENT_NICENESS);
             let Ok(runtime) = runtime() else { return };
             runtime.block_on(async {
                 let one = || async {

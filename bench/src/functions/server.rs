@@ -1,8 +1,7 @@
 //! The two servers of functions as processes: a POP, and `wasmtime serve`, each on one core.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use obsidian_registry::Artifact;
 use tempfile::TempDir;
+
+use crate::gateway::processes::{free_address, is_ready};
 
 /// The peer's release: the wasmtime that ours is built on.
 const WASMTIME_VERSION: &str = "48.0.8";
@@ -117,7 +118,7 @@ impl Server {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 bail!("{what} ended with {status} before it was ready: {log}");
             }
-            if answers(self.address, path) {
+            if is_ready(self.address, path) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -153,20 +154,4 @@ fn wasmtime() -> Result<PathBuf> {
         .status()?;
     ensure!(status.success(), "wasmtime-cli {WASMTIME_VERSION} could not be built");
     Ok(program)
-}
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-fn answers(address: SocketAddr, path: &str) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-        let mut head = [0; 12];
-        socket.read_exact(&mut head)?;
-        Ok(&head == b"HTTP/1.1 200")
-    };
-    ask().unwrap_or(false)
 }

@@ -159,7 +159,7 @@ fn path_with(environment: &Path) -> Result<std::ffi::OsString> {
     Ok(std::env::join_paths(all)?)
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
@@ -177,7 +177,8 @@ fn wait_ready(process: &mut Child, address: SocketAddr, path: &str, what: &str) 
     bail!("{what} was not ready within {READY_WITHIN:?}")
 }
 
-fn is_ready(address: SocketAddr, path: &str) -> bool {
+/// Whether a server answers 200 there.
+pub(crate) fn is_ready(address: SocketAddr, path: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
