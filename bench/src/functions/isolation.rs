@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let hello = obsidian_guests::functions_hello()?;
     let neighbour = load(&host, &hello, "neighbour", FunctionLimits::default())?;
     measure(options, &neighbour)?;
-    for path in ["/loop", "/grow", "/recurse", "/unreachable", "/log?n=100000", "/handles?n=100000"] {
+    for path in ["/loop", "/allocate", "/recurse", "/unreachable", "/flood?n=100000", "/handles?n=100000", "/hello"] {
         let alone = measure(options, &neighbour)?;
         let attack = Attack::begin(&host, path)?;
         std::thread::sleep(Duration::from_millis(300));
