@@ -16,6 +16,10 @@ const CLIENT_NICENESS: i32 = 10;
 /// Requests of the attacker in flight at once.
 const ATTACKERS: usize = 8;
 
+/// What the attacker asks of its function.
+const ATTACKS: [&str; 7] =
+    ["/loop", "/allocate", "/recurse", "/unreachable", "/flood?n=100000", "/handles?n=100000", "/hello"];
+
 /// Settings of `isolation`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -25,6 +29,9 @@ pub(crate) struct Options {
     /// Between two of them, microseconds
     #[arg(long, default_value_t = 1_000)]
     interval_us: u64,
+    /// Only attacks whose path contains this, for example `allocate`
+    #[arg(long, default_value = "")]
+    only: String,
     /// Where compiled code is kept between runs
     #[arg(long, default_value = super::DIRECTORY)]
     directory: PathBuf,
@@ -38,7 +45,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let hello = obsidian_guests::functions_hello()?;
     let neighbour = load(&host, &hello, "neighbour", FunctionLimits::default())?;
     measure(options, &neighbour)?;
-    for path in ["/loop", "/allocate", "/recurse", "/unreachable", "/flood?n=100000", "/handles?n=100000", "/hello"] {
+    for path in ATTACKS.into_iter().filter(|path| path.contains(&options.only)) {
         let alone = measure(options, &neighbour)?;
         let attack = Attack::begin(&host, path)?;
         std::thread::sleep(Duration::from_millis(300));

@@ -132,6 +132,9 @@ pub(crate) struct Attention<'slices> {
     pub(crate) outputs: &'slices mut [f32],
 }
 
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+use super::wasm::add_rows;
+
 /// Heads computed side by side, which changes no head's order of operations. WebAssembly has too few registers
 /// for more than one.
 const HEADS: usize = if cfg!(target_family = "wasm") { 1 } else { 4 };
@@ -211,14 +214,7 @@ fn page_scores<const COUNT: usize>(queries: &[f32], head_size: usize, keys: &[f3
     let mut sums = [[0.0_f32; PAGE_TOKENS]; COUNT];
     let mut rows = queries.chunks_exact(head_size);
     let queries: [&[f32]; COUNT] = std::array::from_fn(|_| rows.next().unwrap_or_default());
-    for (element, column) in keys.as_chunks::<PAGE_TOKENS>().0.iter().enumerate() {
-        for head in 0..COUNT {
-            let query = queries[head].get(element).copied().unwrap_or_default();
-            for slot in 0..PAGE_TOKENS {
-                sums[head][slot] += query * column[slot];
-            }
-        }
-    }
+    add_rows(&mut sums, &queries, keys, PAGE_TOKENS, 0);
     sums
 }
 
@@ -240,19 +236,34 @@ fn weighted<const COUNT: usize, const WIDTH: usize>(
         for (weights, scores) in weights.iter_mut().zip(scores.chunks_exact(padded)) {
             weights.copy_from_slice(&scores[start..start + PAGE_TOKENS]);
         }
-        let rows = slabs.page(page).1.chunks_exact(head_size).take((positions - start).min(PAGE_TOKENS));
-        for (slot, row) in rows.enumerate() {
-            // Written so that no check can fail in here: sums then stay in registers.
-            let Some(row) = row.get(at..).and_then(|row| row.first_chunk::<WIDTH>()) else { break };
-            for head in 0..COUNT {
-                let weight = weights[head][slot % PAGE_TOKENS];
-                for element in 0..WIDTH {
-                    sums[head][element] += weight * row[element];
-                }
+        let weights: [&[f32]; COUNT] = std::array::from_fn(|head| weights[head].as_slice());
+        let values = &slabs.page(page).1[..(positions - start).min(PAGE_TOKENS) * head_size];
+        add_rows(&mut sums, &weights, values, head_size, at);
+    }
+    sums
+}
+
+/// Adds `WIDTH` elements from `at` on of each of the `rows`, times the row's weight, to the sums: of each head, rows in
+/// ascending order.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd")))]
+#[inline(always)]
+fn add_rows<const COUNT: usize, const WIDTH: usize>(
+    sums: &mut [[f32; WIDTH]; COUNT],
+    weights: &[&[f32]; COUNT],
+    rows: &[f32],
+    row_size: usize,
+    at: usize,
+) {
+    for (number, row) in rows.chunks_exact(row_size).enumerate() {
+        // Written so that no check can fail in here: sums then stay in registers.
+        let Some(row) = row.get(at..).and_then(|row| row.first_chunk::<WIDTH>()) else { break };
+        for head in 0..COUNT {
+            let weight = weights[head].get(number).copied().unwrap_or_default();
+            for element in 0..WIDTH {
+                sums[head][element] += weight * row[element];
             }
         }
     }
-    sums
 }
 
 /// e^(score − largest) of the first `positions` scores, 0 for the padding after them; returns the sum.
