@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use crate::account::{Account, Stage};
 use crate::fault::Fault;
+use crate::guests::Seated;
 use crate::outcome::{Event, Part, Start, TokenLogprob};
 use crate::pop::Pop;
 use crate::shielding::Restoring;
@@ -88,7 +89,7 @@ impl Answer {
         choice: u32,
         stop: &[PromptText],
         vault: Arc<Vault>,
-        shield: Option<Arc<Generation<ShieldSandbox>>>,
+        shield: Option<Arc<Generation<Seated<ShieldSandbox>>>>,
         outgoing: Arc<Outgoing>,
     ) -> Self {
         Self {

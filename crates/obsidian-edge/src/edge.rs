@@ -45,6 +45,7 @@ impl Edge {
             None => None,
         };
         let pop = Arc::new(Pop::new(config, parts, tls.clone()));
+        guests::restore(&pop).await;
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         let door = Door { pop: pop.clone(), routes: routes(pop.clone()), tls: tls.clone(), stop: stop.clone(), grace };
@@ -119,20 +120,21 @@ impl EdgeHandle {
     }
 
     /// Puts another version in the place of a guest: loads it, calls it once, and lets new requests begin on it. What
-    /// runs ends on the version it began with. Drop the future to give up before the switch.
+    /// runs ends on the version it began with. Drop the future to give up before the switch. Only what comes through the
+    /// administration, with its envelope, is found again by a restart.
     ///
     /// # Errors
     /// [`SwapError`]; what served before serves on then.
     pub async fn swap_guest(&self, kind: GuestKind, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
-        guests::swap(&self.pop, kind, artifact).await
+        guests::swap(&self.pop, kind, artifact, None).await
     }
 
     /// Goes back to the version before the last swap, which is ready; once more goes forward again.
     ///
     /// # Errors
-    /// [`SwapError::NothingBefore`].
-    pub fn rollback_guest(&self, kind: GuestKind) -> Result<(), SwapError> {
-        self.pop.guests.rollback(kind)
+    /// [`SwapError::NothingBefore`], or that version is not trusted any more.
+    pub async fn rollback_guest(&self, kind: GuestKind) -> Result<(), SwapError> {
+        guests::roll_back(&self.pop, kind).await
     }
 
     /// Stops in good order: readiness goes first, so that balancers turn away; then the listener closes;

@@ -2,21 +2,25 @@
 //!
 //! Verified before it comes here, a candidate is loaded and called once on a thread of its own, and only then does it
 //! take over: new work begins on it, what has begun ends where it began. If anything fails on the way, nothing has
-//! changed. The version before stays ready for [`rollback`], and comes back by itself when a candidate faults again
-//! and again. Start at [`swap`].
+//! changed. The version before stays ready for [`roll_back`], and comes back by itself when a candidate faults again
+//! and again. What serves is written down, and [`restore`] finds it again. Start at [`swap`].
+
+mod restore;
+mod seat;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
 use obsidian_registry::{Artifact, Verified};
-use obsidian_sandbox::{
-    Drafter, Generation, Generations, GuestVersion, RouterSandbox, SandboxError, ShieldSandbox, StillDraining,
-};
+use obsidian_sandbox::{Drafter, RouterSandbox, SandboxError, ShieldSandbox, StillDraining};
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::oneshot;
 
+pub(crate) use self::restore::restore;
+pub(crate) use self::seat::{Seat, Seated};
+use crate::functions::{ChangeError, Functions, Signed};
 use crate::pop::Pop;
 
 /// Stack of the thread that loads and probes a candidate, bytes: as much as compute threads have.
@@ -64,6 +68,8 @@ pub struct GuestReport {
     pub previous: Option<VersionReport>,
     /// Older versions that still serve what they began.
     pub draining: usize,
+    /// Why a version that was put here does not serve since the POP started, if so.
+    pub not_restored: Option<String>,
 }
 
 /// One version of a guest.
@@ -120,88 +126,12 @@ pub enum SwapError {
     /// No thread, or the POP is ending.
     #[error("the candidate could not be tried: {0}")]
     Thread(String),
-}
-
-/// The place of one guest.
-pub(crate) struct Seat<T> {
-    kind: GuestKind,
-    generations: Generations<T>,
-    /// Held while a candidate is prepared.
-    door: Mutex<()>,
-}
-
-impl<T> Seat<T> {
-    fn new(kind: GuestKind, guest: T) -> Self {
-        Self { kind, generations: Generations::new(guest), door: Mutex::new(()) }
-    }
-
-    /// The version that new work begins on. Keep it until the work is over.
-    pub(crate) fn current(&self) -> Arc<Generation<T>> {
-        self.generations.current()
-    }
-
-    /// Notes an error of the sandbox, if the guest is to blame.
-    pub(crate) fn note_sandbox_fault(&self, generation: &Arc<Generation<T>>, error: &SandboxError) {
-        if is_own_fault(error) {
-            self.note_fault(generation);
-        }
-    }
-
-    /// Notes a fault of the guest; one too many takes it back.
-    pub(crate) fn note_fault(&self, generation: &Arc<Generation<T>>) {
-        if let Some(back) = self.generations.note_fault(generation, Instant::now()) {
-            let guest = self.kind.as_str();
-            counter!("obsidian_guest_rollbacks_total", "guest" => guest, "by" => "faults").increment(1);
-            let (faulty, generation) = (generation.number(), back.number());
-            tracing::error!(guest, faulty, generation, "a guest faulted again and again and was taken back");
-        }
-    }
-
-    fn enter(&self) -> Result<MutexGuard<'_, ()>, SwapError> {
-        self.door.try_lock().map_err(|_| SwapError::Busy(self.kind.as_str()))
-    }
-
-    fn switch(&self, candidate: Candidate<T>) -> Result<Swapped, SwapError> {
-        let Candidate { guest, load, warm } = candidate;
-        let begun = Instant::now();
-        let current = self.generations.switch(guest)?;
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        Ok(Swapped {
-            generation: current.number(),
-            load_ms: milliseconds(load),
-            warm_ms: milliseconds(warm),
-            switch_us: begun.elapsed().as_secs_f64() * 1e6,
-        })
-    }
-
-    fn rollback(&self) -> Result<(), SwapError> {
-        let guest = self.kind.as_str();
-        let back = self.generations.rollback().ok_or(SwapError::NothingBefore(guest))?;
-        counter!("obsidian_guest_rollbacks_total", "guest" => guest, "by" => "operator").increment(1);
-        tracing::info!(guest, generation = back.number(), "a guest was rolled back");
-        Ok(())
-    }
-
-    fn report(&self, version: impl Fn(&T) -> GuestVersion) -> GuestReport {
-        let now = Instant::now();
-        let describe = |generation: &Generation<T>| {
-            let GuestVersion { version, digest, .. } = version(generation.guest());
-            let since = generation.since().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            VersionReport {
-                generation: generation.number(),
-                version,
-                digest: digest.to_string(),
-                since,
-                faults: generation.faults(now),
-            }
-        };
-        GuestReport {
-            kind: self.kind,
-            current: describe(&self.current()),
-            previous: self.generations.previous().map(|previous| describe(&previous)),
-            draining: self.generations.draining(),
-        }
-    }
+    /// What would be gone back to may not run any more.
+    #[error("{0}")]
+    Untrusted(#[source] ChangeError),
+    /// It serves, but a restart would find what served before.
+    #[error("it serves, but could not be written down: {0}")]
+    NotRemembered(#[source] ChangeError),
 }
 
 /// Whether the guest did something that it must not do.
@@ -223,53 +153,43 @@ pub(crate) fn is_own_fault(error: &SandboxError) -> bool {
 
 /// The guests of one POP.
 pub(crate) struct Guests {
-    pub(crate) shield: Seat<ShieldSandbox>,
-    pub(crate) router: Seat<RouterSandbox>,
-    pub(crate) drafter: Seat<Drafter>,
+    pub(crate) shield: Arc<Seat<ShieldSandbox>>,
+    pub(crate) router: Arc<Seat<RouterSandbox>>,
+    pub(crate) drafter: Arc<Seat<Drafter>>,
 }
 
 impl Guests {
-    pub(crate) fn new(shield: ShieldSandbox, router: RouterSandbox, drafter: Drafter) -> Self {
+    /// Where there is a directory for functions, it remembers which versions serve.
+    pub(crate) fn new(
+        shield: ShieldSandbox,
+        router: RouterSandbox,
+        drafter: Drafter,
+        functions: Option<&Functions>,
+    ) -> Self {
         Self {
-            shield: Seat::new(GuestKind::Shield, shield),
-            router: Seat::new(GuestKind::Router, router),
-            drafter: Seat::new(GuestKind::Drafter, drafter),
+            shield: Seat::new(GuestKind::Shield, shield, functions),
+            router: Seat::new(GuestKind::Router, router, functions),
+            drafter: Seat::new(GuestKind::Drafter, drafter, functions),
         }
     }
 
     /// How each guest stands.
     pub(crate) fn report(&self) -> Vec<GuestReport> {
-        vec![
-            self.shield.report(|shield| shield.version().clone()),
-            self.router.report(|router| router.version().clone()),
-            self.drafter.report(|drafter| drafter.version().clone()),
-        ]
-    }
-
-    /// Exchanges the current version and the one before.
-    pub(crate) fn rollback(&self, kind: GuestKind) -> Result<(), SwapError> {
-        match kind {
-            GuestKind::Shield => self.shield.rollback(),
-            GuestKind::Router => self.router.rollback(),
-            GuestKind::Drafter => self.drafter.rollback(),
-        }
+        vec![self.shield.report(), self.router.report(), self.drafter.report()]
     }
 }
 
 /// Puts `artifact` in the place of the guest that serves now. Compiling takes seconds where no compiled code is at
-/// hand; requests go on meanwhile.
-pub(crate) async fn swap(pop: &Pop, kind: GuestKind, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
+/// hand; requests go on meanwhile. What has no `signed` on the disk is not found again by a restart.
+pub(crate) async fn swap(
+    pop: &Pop,
+    kind: GuestKind,
+    artifact: Verified<Artifact>,
+    signed: Option<Signed>,
+) -> Result<Swapped, SwapError> {
     let guest = kind.as_str();
     let (version, digest) = (artifact.version.clone(), artifact.digest());
-    let swapped = if artifact.name == guest {
-        match kind {
-            GuestKind::Shield => shield(pop, artifact).await,
-            GuestKind::Router => router(pop, artifact).await,
-            GuestKind::Drafter => drafter(pop, artifact).await,
-        }
-    } else {
-        Err(SwapError::Name { expected: guest, found: artifact.name.clone() })
-    };
+    let swapped = put(pop, kind, artifact, signed).await;
     let outcome = if swapped.is_ok() { "switched" } else { "refused" };
     counter!("obsidian_guest_swaps_total", "guest" => guest, "outcome" => outcome).increment(1);
     match &swapped {
@@ -279,7 +199,44 @@ pub(crate) async fn swap(pop: &Pop, kind: GuestKind, artifact: Verified<Artifact
         }
         Err(error) => tracing::warn!(guest, version, %digest, %error, "a guest was not exchanged"),
     }
+    if swapped.is_ok() && signed.is_some() {
+        remember(pop, kind).await?;
+    }
     swapped
+}
+
+/// Exchanges the current version and the one before, which must still be trusted.
+pub(crate) async fn roll_back(pop: &Pop, kind: GuestKind) -> Result<(), SwapError> {
+    match kind {
+        GuestKind::Shield => pop.guests.shield.roll_back().await,
+        GuestKind::Router => pop.guests.router.roll_back().await,
+        GuestKind::Drafter => pop.guests.drafter.roll_back().await,
+    }
+}
+
+async fn remember(pop: &Pop, kind: GuestKind) -> Result<(), SwapError> {
+    match kind {
+        GuestKind::Shield => pop.guests.shield.remember().await,
+        GuestKind::Router => pop.guests.router.remember().await,
+        GuestKind::Drafter => pop.guests.drafter.remember().await,
+    }
+}
+
+async fn put(
+    pop: &Pop,
+    kind: GuestKind,
+    artifact: Verified<Artifact>,
+    signed: Option<Signed>,
+) -> Result<Swapped, SwapError> {
+    let expected = kind.as_str();
+    if artifact.name != expected {
+        return Err(SwapError::Name { expected, found: artifact.name.clone() });
+    }
+    match kind {
+        GuestKind::Shield => shield(pop, artifact, signed).await,
+        GuestKind::Router => router(pop, artifact, signed).await,
+        GuestKind::Drafter => drafter(pop, artifact, signed).await,
+    }
 }
 
 /// A guest that has shown what it can do.
@@ -289,24 +246,24 @@ struct Candidate<T> {
     warm: Duration,
 }
 
-async fn shield(pop: &Pop, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
+async fn shield(pop: &Pop, artifact: Verified<Artifact>, signed: Option<Signed>) -> Result<Swapped, SwapError> {
     let seat = &pop.guests.shield;
     let _door = seat.enter()?;
     let running = seat.current();
     let candidate = aside(move || try_out(|| running.guest().successor(&artifact), ShieldSandbox::probe)).await??;
-    seat.switch(candidate)
+    seat.switch(candidate, signed)
 }
 
-async fn router(pop: &Pop, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
+async fn router(pop: &Pop, artifact: Verified<Artifact>, signed: Option<Signed>) -> Result<Swapped, SwapError> {
     let seat = &pop.guests.router;
     let _door = seat.enter()?;
     let (running, weights) = (seat.current(), pop.parts.router_weights.text.clone());
     let candidate =
         aside(move || try_out(|| running.guest().successor(&artifact), |router| router.probe(&weights))).await??;
-    seat.switch(candidate)
+    seat.switch(candidate, signed)
 }
 
-async fn drafter(pop: &Pop, artifact: Verified<Artifact>) -> Result<Swapped, SwapError> {
+async fn drafter(pop: &Pop, artifact: Verified<Artifact>, signed: Option<Signed>) -> Result<Swapped, SwapError> {
     let seat = &pop.guests.drafter;
     let _door = seat.enter()?;
     let running = seat.current();
@@ -315,7 +272,7 @@ async fn drafter(pop: &Pop, artifact: Verified<Artifact>) -> Result<Swapped, Swa
     let loaded = aside(move || try_out(|| predecessor.guest().successor(&artifact), |_| Ok(()))).await??;
     let begun = Instant::now();
     loaded.guest.probe(running.guest()).await?;
-    seat.switch(Candidate { warm: begun.elapsed(), ..loaded })
+    seat.switch(Candidate { warm: begun.elapsed(), ..loaded }, signed)
 }
 
 fn try_out<T>(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use obsidian_sandbox::{Drafter, Generation, Lease, SandboxError};
 
 use crate::fault::Fault;
-use crate::guests::is_own_fault;
+use crate::guests::{Seated, is_own_fault};
 use crate::pop::Pop;
 use crate::rendering::drafter_fault;
 use crate::routing::Scope;
@@ -20,7 +20,7 @@ pub(crate) struct Local {
 
 #[derive(Clone)]
 enum Held {
-    Draft(Arc<Generation<Drafter>>),
+    Draft(Arc<Generation<Seated<Drafter>>>),
     Named(Lease),
 }
 

@@ -58,7 +58,7 @@ impl Pop {
         let ingress = Ingress { limits: limits.clone(), cors: config.cors.clone(), proxies: config.proxies.clone() };
         let EdgeParts { pool, shield, router, router_weights, drafter, models, hub, core, functions, metrics } = parts;
         Self {
-            guests: Guests::new(shield, router, drafter),
+            guests: Guests::new(shield, router, drafter, functions.as_ref()),
             parts: Parts { pool, router_weights, models, hub, core, functions, metrics },
             tenants: Tenants::new(config.api_keys.clone(), config.tenant_secret.clone()),
             tasks: TaskTracker::new(),

@@ -11,6 +11,7 @@ use obsidian_types::{ChatRequest, Input};
 
 use crate::account::Account;
 use crate::fault::Fault;
+use crate::guests::Seated;
 use crate::pop::Pop;
 use crate::sanitise::SanitiseError;
 
@@ -21,7 +22,7 @@ pub(crate) struct Shielded {
     /// The way back to the originals; never leaves the POP.
     pub(crate) vault: Arc<Vault>,
     /// The version of the shield that masked, and so restores; `None` if the sandbox failed and the native one did.
-    pub(crate) shield: Option<Arc<Generation<ShieldSandbox>>>,
+    pub(crate) shield: Option<Arc<Generation<Seated<ShieldSandbox>>>>,
 }
 
 impl Shielded {
@@ -139,7 +140,7 @@ impl Work {
 pub(crate) struct Restoring {
     vault: Arc<Vault>,
     /// Whose restorer it is, while that works.
-    shield: Option<Arc<Generation<ShieldSandbox>>>,
+    shield: Option<Arc<Generation<Seated<ShieldSandbox>>>>,
     restorer: Option<AnyRestorer>,
     /// All masked bytes so far, to begin again natively if the sandbox fails; bounded by the answer.
     pushed: Vec<u8>,
@@ -160,7 +161,7 @@ enum Step {
 
 impl Restoring {
     /// A restorer for one answer, in a sandbox of the version that masked; natively if `shield` is `None`.
-    pub(crate) fn new(vault: Arc<Vault>, shield: Option<Arc<Generation<ShieldSandbox>>>) -> Self {
+    pub(crate) fn new(vault: Arc<Vault>, shield: Option<Arc<Generation<Seated<ShieldSandbox>>>>) -> Self {
         let restorer = shield.is_none().then(|| AnyRestorer::Native(Restorer::new(&vault)));
         Self { vault, shield, restorer, pushed: Vec::new(), returned: 0 }
     }
@@ -215,7 +216,7 @@ impl Restoring {
     async fn sandboxed(
         &mut self,
         pop: &Pop,
-        shield: &Arc<Generation<ShieldSandbox>>,
+        shield: &Arc<Generation<Seated<ShieldSandbox>>>,
         step: Step,
         bytes: Vec<u8>,
     ) -> Result<Vec<u8>, SandboxError> {

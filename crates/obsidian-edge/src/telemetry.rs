@@ -71,6 +71,7 @@ pub(crate) fn describe() {
     describe_counter!("obsidian_drafter_faults_total", "Faults of the draft model's sandbox seen by requests.");
     describe_counter!("obsidian_guest_swaps_total", "Attempts to exchange a guest, by guest and outcome.");
     describe_counter!("obsidian_guest_rollbacks_total", "Guests taken back, by guest and by whom.");
+    describe_counter!("obsidian_guest_restores_total", "Guests to be found again after a restart, by outcome.");
     describe_histogram!(SWAP, Unit::Seconds, "Loading and first calls of guests that took over.");
     describe_counter!("obsidian_model_attaches_total", "Models attached on demand, by model.");
     describe_counter!("obsidian_model_evictions_total", "Models let go to make room, by model.");

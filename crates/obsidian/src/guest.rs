@@ -68,6 +68,9 @@ struct SwapArguments {
     /// The key to sign with, if it is not signed [default: the data directory's development key]
     #[arg(long)]
     key: Option<PathBuf>,
+    /// A step back to an older version is meant
+    #[arg(long)]
+    allow_older: bool,
     #[command(flatten)]
     place: Place,
     /// Print JSON
@@ -114,6 +117,11 @@ async fn list(arguments: &ListArguments) -> Result<()> {
             guest["draining"]
         );
     }
+    for guest in told["guests"].as_array().into_iter().flatten() {
+        if let (Some(kind), Some(reason)) = (guest["kind"].as_str(), guest["not_restored"].as_str()) {
+            println!("{kind} is not as it was before the restart: {reason}");
+        }
+    }
     Ok(())
 }
 
@@ -122,7 +130,8 @@ async fn swap(arguments: &SwapArguments) -> Result<()> {
     let package = Package::open(&arguments.file, Some(arguments.kind.name()))?;
     let development = DataDir::open(&arguments.place.data_dir()?)?.development_key();
     let envelope = package.envelope(arguments.envelope.as_deref(), arguments.key.as_deref(), &development)?;
-    let body = package.upload(&admin, &envelope).await?;
+    let mut body = package.upload(&admin, &envelope).await?;
+    body["allow_older"] = arguments.allow_older.into();
     let path = format!("/v1/guests/{}", arguments.kind.name());
     let told = admin.json(Method::POST, &path, &body).await?;
     if arguments.json {

@@ -303,7 +303,7 @@ impl Inner {
     }
 
     /// Keeps an envelope beside its component, which must be here.
-    fn keep(&self, signature: &Signature) -> Result<Signed, ChangeError> {
+    pub(super) fn keep(&self, signature: &Signature) -> Result<Signed, ChangeError> {
         if !self.disk.has_artifact(signature.digest) {
             return Err(ChangeError::NotFound(format!("the component {} was not uploaded", signature.digest)));
         }
@@ -482,7 +482,7 @@ fn warm_count(before: Option<&Deployed>) -> u32 {
     busy.map_or(1, |now| now.running + now.warm).clamp(1, MAX_WARM)
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, ChangeError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -4,6 +4,7 @@
 //! DIRECTORY/artifacts/DIGEST.wasm        a component, as it was signed
 //! DIRECTORY/envelopes/DIGEST.dsse        its envelope, by the envelope's own digest
 //! DIRECTORY/deployments/TENANT-NAME.json a record: which of them run
+//! DIRECTORY/guests/GUEST.json            a record: which version of one of the POP's own guests serves
 //! DIRECTORY/ledgers/TENANT.json          which versions of which modules ran
 //! DIRECTORY/store.redb                   key-value stores
 //! ```
@@ -34,8 +35,8 @@ const MAX_RECORD_BYTES: u64 = 64 << 10;
 /// One signed component, by content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Signed {
-    pub(super) digest: Digest,
+pub(crate) struct Signed {
+    pub(crate) digest: Digest,
     pub(super) envelope: Digest,
 }
 
@@ -84,6 +85,16 @@ pub(super) struct ShadowRecord {
     pub(super) outbound: bool,
 }
 
+/// Which versions of one of the POP's own guests are to be found again; absent is the one inside the binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuestRecord {
+    pub(crate) current: Option<Signed>,
+    pub(crate) previous: Option<Signed>,
+    /// The guest that was inside the binary.
+    pub(crate) embedded: Digest,
+}
+
 impl Record {
     fn releases(&self) -> impl Iterator<Item = &Release> {
         let shadow = self.shadow.as_ref().map(|shadow| &shadow.release);
@@ -101,7 +112,7 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        for folder in ["artifacts", "envelopes", "deployments", "ledgers"] {
+        for folder in ["artifacts", "envelopes", "deployments", "guests", "ledgers"] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory.join(folder))?;
         }
         Ok(Self { directory: directory.to_owned(), unfinished: AtomicU64::new(0), collected: Mutex::default() })
@@ -127,6 +138,10 @@ impl Disk {
 
     fn record_path(&self, tenant: &TenantId, name: &str) -> PathBuf {
         self.directory.join("deployments").join(format!("{}-{name}.json", short(tenant)))
+    }
+
+    fn guest_path(&self, guest: &str) -> PathBuf {
+        self.directory.join("guests").join(format!("{guest}.json"))
     }
 
     /// Whether a component is here already; one that is counts as uploaded just now.
@@ -169,6 +184,22 @@ impl Disk {
         fs::remove_file(self.record_path(tenant, name))
     }
 
+    /// Remembers which versions of a guest serve.
+    pub(super) fn save_guest(&self, guest: &str, record: &GuestRecord) -> io::Result<()> {
+        self.replace(&self.guest_path(guest), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// Which versions of a guest served, if it was ever exchanged.
+    pub(super) fn guest(&self, guest: &str) -> io::Result<Option<GuestRecord>> {
+        let path = self.guest_path(guest);
+        let wrong = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
+        match read(&path, MAX_RECORD_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(wrong(error)),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(error.into())),
+        }
+    }
+
     /// All deployments, and for each that cannot be read, which and why.
     pub(super) fn records(&self) -> io::Result<(Vec<Record>, Vec<String>)> {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
@@ -207,10 +238,23 @@ impl Disk {
         if !problems.is_empty() {
             return Ok(());
         }
+        let mut guests = Vec::new();
+        for entry in fs::read_dir(self.directory.join("guests"))? {
+            let path = entry?.path();
+            let Some(guest) = path.file_stem().filter(|_| path.extension().is_some_and(|kind| kind == "json")) else {
+                continue;
+            };
+            match self.guest(&guest.to_string_lossy()) {
+                Ok(record) => guests.extend(record),
+                Err(_) => return Ok(()),
+            }
+        }
+        let guests = guests.iter().flat_map(|record| record.current.iter().chain(&record.previous));
         let used: BTreeSet<String> = records
             .iter()
             .flat_map(Record::releases)
             .flat_map(Release::signed)
+            .chain(guests)
             .flat_map(|signed| [signed.digest.to_string(), signed.envelope.to_string()])
             .collect();
         for folder in ["artifacts", "envelopes"] {
@@ -261,7 +305,7 @@ mod tests {
     use obsidian_registry::Digest;
     use obsidian_types::TenantId;
 
-    use super::{Disk, Record, Release, Signed};
+    use super::{Disk, GuestRecord, Record, Release, Signed};
 
     fn record(digest: Digest) -> Record {
         let root = Signed { digest, envelope: digest };
@@ -281,21 +325,28 @@ mod tests {
     fn records_come_back_and_what_nobody_names_goes() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::open(folder.path()).unwrap();
-        let (kept, left) = (Digest::of(b"kept"), Digest::of(b"left"));
+        let (kept, guest, left) = (Digest::of(b"kept"), Digest::of(b"guest"), Digest::of(b"left"));
         disk.put_artifact(kept, b"kept").unwrap();
+        disk.put_artifact(guest, b"guest").unwrap();
         disk.put_artifact(left, b"left").unwrap();
         disk.save(&record(kept)).unwrap();
+        assert_eq!(disk.guest("router").unwrap(), None);
+        let previous = Some(Signed { digest: guest, envelope: guest });
+        let exchanged = GuestRecord { current: None, previous, embedded: left };
+        disk.save_guest("router", &exchanged).unwrap();
         let again = Disk::open(folder.path()).unwrap();
+        assert_eq!(again.guest("router").unwrap(), Some(exchanged));
         assert_eq!(again.records().unwrap(), (vec![record(kept)], vec![]));
         again.collect().unwrap();
         assert!(again.has_artifact(left), "a fresh upload waits for its deployment");
         let old = SystemTime::now() - Duration::from_secs(3_600);
-        for digest in [kept, left] {
+        for digest in [kept, guest, left] {
             std::fs::File::options().append(true).open(disk.artifact_path(digest)).unwrap().set_modified(old).unwrap();
         }
         again.collect().unwrap();
         assert!(again.artifact(left).is_err());
         assert_eq!(again.artifact(kept).unwrap(), b"kept");
+        assert_eq!(again.artifact(guest).unwrap(), b"guest");
         std::fs::write(folder.path().join("deployments/broken.json"), "{").unwrap();
         let (records, problems) = again.records().unwrap();
         assert!(records.len() == 1 && problems.len() == 1 && problems[0].contains("broken.json"), "{problems:?}");

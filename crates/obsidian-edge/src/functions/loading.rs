@@ -30,9 +30,9 @@ pub(super) enum Purpose {
 }
 
 /// A component that passed, and what its signers said.
-struct Judged {
-    artifact: Verified<Artifact>,
-    statement: Statement,
+pub(super) struct Judged {
+    pub(super) artifact: Verified<Artifact>,
+    pub(super) statement: Statement,
 }
 
 /// What loading found: the version, and what the ledger is to remember of what is new in it.
@@ -133,7 +133,7 @@ impl Inner {
         TrustPolicy::parse(&text).map_err(|error| wrong(error.to_string()))
     }
 
-    fn judge(&self, signed: &Signed, trust: &TrustPolicy, ledger: &Ledger) -> Result<Judged, ChangeError> {
+    pub(super) fn judge(&self, signed: &Signed, trust: &TrustPolicy, ledger: &Ledger) -> Result<Judged, ChangeError> {
         let component =
             self.disk.artifact(signed.digest).map_err(|error| missing("component", signed.digest, &error))?;
         let text = self.disk.envelope(signed.envelope).map_err(|error| missing("envelope", signed.envelope, &error))?;
@@ -143,7 +143,7 @@ impl Inner {
     }
 }
 
-pub(super) fn missing(what: &str, digest: Digest, error: &std::io::Error) -> ChangeError {
+fn missing(what: &str, digest: Digest, error: &std::io::Error) -> ChangeError {
     ChangeError::NotFound(format!("the {what} {digest} cannot be read: {error}: upload it first"))
 }
 

@@ -36,11 +36,13 @@ use obsidian_types::TenantId;
 use obsidian_wire::outbound::OutboundClient;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::changes::blocking;
 pub use self::changes::{Changed, Deploy, ShadowStart, Signature};
 use self::deployment::Key;
 use self::deployment::Table;
 pub(crate) use self::deployment::{Deployed, Version};
 use self::disk::{Disk, Record};
+pub(crate) use self::disk::{GuestRecord, Signed};
 pub use self::error::{ChangeError, FunctionsError};
 use self::loading::Purpose;
 use self::logs::Logs;

@@ -100,7 +100,7 @@ async fn every_guest_is_exchanged_under_streams_and_back_and_no_byte_changes() {
             eprintln!("{} {version}: {swapped:?}", kind.as_str());
         }
         let (now, begun) = (report(&pop, kind), Instant::now());
-        pop.rollback_guest(kind).unwrap();
+        pop.rollback_guest(kind).await.unwrap();
         eprintln!("{} rolled back in {:?}", kind.as_str(), begun.elapsed());
         let back = report(&pop, kind);
         assert_eq!((back.current.generation, back.previous.unwrap().generation), (4, now.current.generation));
@@ -141,7 +141,7 @@ async fn a_candidate_that_is_not_what_it_claims_changes_nothing() {
         assert!(refused.to_string().contains(reason), "{refused}");
     }
     assert_eq!(pop.guests(), before);
-    let nothing = pop.rollback_guest(GuestKind::Shield).unwrap_err();
+    let nothing = pop.rollback_guest(GuestKind::Shield).await.unwrap_err();
     assert_eq!(nothing.to_string(), "there is no version of the shield to go back to");
     assert_eq!(streamed(address, &question(0)).await, text);
     pop.shutdown().await;

@@ -263,7 +263,7 @@ fn no_request_fails_while_versions_change_and_a_save_is_a_deployment() {
 
 #[test]
 fn the_nodes_own_guests_are_exchanged_from_the_command_line() {
-    let node = Node::start();
+    let mut node = Node::start();
     let listed: Value = serde_json::from_str(&node.done(&["guest", "list", "--json"])).unwrap();
     let shipped = listed[0]["current"]["version"].as_str().unwrap().to_owned();
     let release = |version: &str| {
@@ -284,4 +284,16 @@ fn the_nodes_own_guests_are_exchanged_from_the_command_line() {
     assert!(back.contains(&format!("shield {shipped} serves")), "{back}");
     let (code, reason) = node.refused(&["guest", "rollback", "router"]);
     assert!(code == 1 && reason.contains("no version of the router"), "{code}: {reason}");
+    release("1.9.0");
+    node.done(&["guest", "swap", "shield", "shield/shield.wasm", "--allow-older"]);
+    node.stop();
+    node.run();
+    let table = node.done(&["guest", "list"]);
+    assert!(table.lines().any(|line| line.starts_with("shield   1.9.0 ") && line.contains(&shipped)), "{table}");
+    node.stop();
+    node.write("data/functions/guests/shield.json", "{");
+    node.run();
+    let table = node.done(&["guest", "list"]);
+    assert!(table.lines().any(|line| line.starts_with(&format!("shield   {shipped} "))), "{table}");
+    assert!(table.contains("shield is not as it was before the restart") && table.contains("shield.json"), "{table}");
 }

@@ -120,7 +120,7 @@ fn answers_verified_by_a_hub_are_the_same_while_every_guest_is_exchanged() {
                 assert!(waiting.elapsed() < PATIENCE, "the clients do not get on");
                 std::thread::sleep(Duration::from_millis(10));
             }
-            pop.rollback_guest(kind).unwrap();
+            runtime.block_on(pop.rollback_guest(kind)).unwrap();
         }
         stop.store(true, Ordering::Relaxed);
     });

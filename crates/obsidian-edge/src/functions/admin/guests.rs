@@ -8,8 +8,11 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
-use serde_json::json;
+use obsidian_registry::Digest;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::super::guests::Vouched;
 use super::super::{ChangeError, Functions};
 use super::routes::{SignedShape, answer, error, read, refused};
 use crate::guests::{self, GuestKind, SwapError};
@@ -30,6 +33,17 @@ pub(super) fn routes(site: Site) -> Router {
         .with_state(site)
 }
 
+/// What is to take a guest's place.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwapShape {
+    digest: Digest,
+    envelope: Value,
+    /// Whether a version older than one that had the place is meant.
+    #[serde(default)]
+    allow_older: bool,
+}
+
 impl SwapError {
     /// HTTP status and a stable code for it.
     fn kind(&self) -> (StatusCode, &'static str) {
@@ -40,11 +54,16 @@ impl SwapError {
             Self::Draining(_) => (StatusCode::CONFLICT, "draining"),
             Self::NothingBefore(_) => (StatusCode::CONFLICT, "nothing_before"),
             Self::Thread(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_tried"),
+            Self::Untrusted(_) => (StatusCode::FORBIDDEN, "refused"),
+            Self::NotRemembered(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_remembered"),
         }
     }
 }
 
 fn not_exchanged(swap: &SwapError) -> Response {
+    if let SwapError::Untrusted(change) = swap {
+        return refused(change);
+    }
     let (status, code) = swap.kind();
     error(status, code, &swap.to_string())
 }
@@ -78,14 +97,14 @@ async fn swap(State(site): State<Site>, Path(name): Path<String>, body: Body) ->
         Err(refusal) => return *refusal,
     };
     let vouched = async {
-        let signature = read::<SignedShape>(body).await?.read()?;
-        site.functions.vouch_guest(signature).await
+        let SwapShape { digest, envelope, allow_older } = read(body).await?;
+        site.functions.vouch_guest(SignedShape { digest, envelope }.read()?, allow_older).await
     };
-    let (artifact, statement) = match vouched.await {
+    let Vouched { artifact, signed, statement } = match vouched.await {
         Ok(vouched) => vouched,
         Err(change) => return refused(&change),
     };
-    let swapped = match guests::swap(&site.pop, kind, artifact).await {
+    let swapped = match guests::swap(&site.pop, kind, artifact, Some(signed)).await {
         Ok(swapped) => swapped,
         Err(error) => return not_exchanged(&error),
     };
@@ -101,7 +120,7 @@ async fn swap(State(site): State<Site>, Path(name): Path<String>, body: Body) ->
 
 async fn roll_back(State(site): State<Site>, Path(name): Path<String>) -> Response {
     match find(&name) {
-        Ok(kind) => match site.pop.guests.rollback(kind) {
+        Ok(kind) => match guests::roll_back(&site.pop, kind).await {
             Ok(()) => told(&site.pop, kind),
             Err(error) => not_exchanged(&error),
         },

@@ -72,8 +72,8 @@ async fn no_such_path() -> Response {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignedShape {
-    digest: Digest,
-    envelope: Value,
+    pub(super) digest: Digest,
+    pub(super) envelope: Value,
 }
 
 impl SignedShape {

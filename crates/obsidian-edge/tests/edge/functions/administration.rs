@@ -29,7 +29,7 @@ async fn exchange(
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-async fn ask(socket: &Path, line: &str, body: &[u8]) -> (u16, Value) {
+pub(super) async fn ask(socket: &Path, line: &str, body: &[u8]) -> (u16, Value) {
     exchange(UnixStream::connect(socket).await.unwrap(), line, "", body).await
 }
 

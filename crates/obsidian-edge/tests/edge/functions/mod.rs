@@ -4,6 +4,7 @@ mod administration;
 mod capabilities;
 mod changes;
 mod composition;
+mod guests;
 mod serving;
 mod shadow;
 mod site;
