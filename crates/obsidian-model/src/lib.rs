@@ -43,5 +43,5 @@ pub use pairing::Pairing;
 pub use sampling::{Sampler, Sampling, Score};
 pub use stop::StopMatcher;
 pub use template::{ChatMessage, ChatPrompt, ChatTemplate, ChatTool, ChatToolCall};
-pub use tokenizer::{MAX_TOKEN_BYTES, MAX_VOCABULARY, Specials, Tokenizer, byte_character};
+pub use tokenizer::{MAX_TOKEN_BYTES, MAX_VOCABULARY, Specials, Survey, Tokenizer, byte_character};
 pub use tools::{ToolEvent, ToolForm, ToolParser};

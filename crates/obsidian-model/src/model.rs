@@ -8,7 +8,7 @@ use crate::gguf::Directory;
 use crate::kernel::Kernel;
 use crate::source::Source;
 use crate::template::{ChatPrompt, ChatTemplate};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Survey, Tokenizer};
 use crate::tools::ToolForm;
 use crate::weights::Weights;
 
@@ -57,7 +57,7 @@ impl Model {
     #[cfg(not(target_family = "wasm"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, ModelError> {
         let paths = crate::gguf::split::parts(path.as_ref())?;
-        Self::from_sources(paths.iter().map(|path| Source::map(path)).collect::<Result<_, _>>()?)
+        Self::from_sources(paths.iter().map(|path| Source::map(path)).collect::<Result<_, _>>()?, None)
     }
 
     /// Parses a file that lies in memory for good: a guest's attached region.
@@ -65,7 +65,16 @@ impl Model {
     /// # Errors
     /// The file is malformed or not supported.
     pub fn from_static(bytes: &'static [u8]) -> Result<Self, ModelError> {
-        Self::from_sources(vec![Source::Static(bytes)])
+        Self::from_sources(vec![Source::Static(bytes)], None)
+    }
+
+    /// As [`Self::from_static`], on a file of which `known` was found by [`Self::survey`] before: what is slow with a large
+    /// vocabulary is not done again.
+    ///
+    /// # Errors
+    /// The file is malformed or not supported.
+    pub fn from_static_surveyed(bytes: &'static [u8], known: Survey) -> Result<Self, ModelError> {
+        Self::from_sources(vec![Source::Static(bytes)], Some(known))
     }
 
     /// Parses all files of one model, in order, that lie in memory for good: a guest's attached regions.
@@ -73,7 +82,7 @@ impl Model {
     /// # Errors
     /// A file is malformed, missing, or not supported.
     pub fn from_static_parts(parts: &[&'static [u8]]) -> Result<Self, ModelError> {
-        Self::from_sources(parts.iter().map(|bytes| Source::Static(bytes)).collect())
+        Self::from_sources(parts.iter().map(|bytes| Source::Static(bytes)).collect(), None)
     }
 
     /// Parses a file that was read into memory.
@@ -81,16 +90,17 @@ impl Model {
     /// # Errors
     /// The file is malformed or not supported.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
-        Self::from_sources(vec![Source::owned(bytes)])
+        Self::from_sources(vec![Source::owned(bytes)], None)
     }
 
-    fn from_sources(sources: Vec<Source>) -> Result<Self, ModelError> {
+    fn from_sources(sources: Vec<Source>, known: Option<Survey>) -> Result<Self, ModelError> {
         let parts: Vec<&[u8]> = sources.iter().map(Source::bytes).collect();
         let directory = Directory::parse(&parts)?;
         let (gguf, bytes) = (directory.first(), parts[0]);
         let text = |key: &str| gguf.value(key).and_then(|value| value.text(bytes));
         let architecture = Architecture::from_name(text("general.architecture").unwrap_or("(none)"))?;
-        let tokenizer = Tokenizer::from_gguf(gguf, &sources[0])?;
+        let digest = known.as_ref().map(|known| known.digest.clone());
+        let tokenizer = Tokenizer::from_gguf(gguf, &sources[0], known)?;
         let weights = Weights::read(&directory, &parts, architecture, tokenizer.vocabulary_size() as usize)?;
         let template = text("tokenizer.chat_template").map(|source| ChatTemplate::new(source, &tokenizer));
         let info = ModelInfo {
@@ -100,7 +110,7 @@ impl Model {
             context_length: weights.shape.cache.context as u32,
             parameters: weights.parameters,
             end_ids: tokenizer.end_ids().to_vec(),
-            vocabulary_digest: tokenizer.digest(),
+            vocabulary_digest: digest.unwrap_or_else(|| tokenizer.digest()),
             numerics_id: NUMERICS_ID,
         };
         let template = template.transpose()?;
@@ -112,6 +122,11 @@ impl Model {
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;
         self
+    }
+
+    /// What was found by looking through the vocabulary.
+    pub fn survey(&self) -> Survey {
+        Survey { digest: self.info.vocabulary_digest.clone(), tables: self.tokenizer.tables() }
     }
 
     /// What the model says about itself.

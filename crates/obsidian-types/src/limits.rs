@@ -46,6 +46,10 @@ pub const MAX_DRAFTER_WORKERS: usize = 64;
 pub const MAX_DRAFTER_SESSIONS: usize = 256;
 /// Sessions that one call into a drafter advances together.
 pub const MAX_DRAFTER_BATCH: usize = 64;
+/// Large vocabularies of which a drafter's host keeps what was found by looking through them.
+pub const MAX_SURVEYS: usize = 8;
+/// What is kept of one of them, bytes.
+pub const MAX_SURVEY_BYTES: usize = 16 << 20;
 /// Largest weight file that is copied into sealed memory, bytes; larger ones go through the weight store.
 pub const MAX_SEALED_WEIGHT_BYTES: u64 = 64 << 20;
 /// Regions of one sandbox on which weights lie.

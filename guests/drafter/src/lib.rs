@@ -14,11 +14,17 @@ use obsidian_model::{
 };
 
 use exports::obsidian::edge::drafting::{
-    Candidate, Conversation, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow, ToolForm,
+    Candidate, Conversation, Findings, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+    ToolForm,
 };
 use session::Session;
 
 wit_bindgen::generate!({ path: "../../wit", world: "drafter" });
+
+/// Vocabularies from this size on take longer to look through than to copy what was found.
+const WORTH_KEEPING: u32 = 16_384;
+/// What was found is told up to this many numbers: the host copies no more than 16 MiB a call.
+const MOST_KEPT: usize = 2 << 20;
 
 static MODEL: OnceLock<Model> = OnceLock::new();
 
@@ -42,12 +48,18 @@ struct Drafter;
 impl Guest for Drafter {
     type Session = RefCell<Session>;
 
-    fn load() -> Result<ModelInfo, ModelError> {
+    fn load(known: Option<Findings>) -> Result<ModelInfo, ModelError> {
         if MODEL.get().is_some() {
             return Err(ModelError::InvalidUse("load is called once".to_owned()));
         }
         let bytes = region::attach().map_err(ModelError::InvalidModel)?;
-        let model = Model::from_static(bytes).map_err(translate)?;
+        let model = match known {
+            Some(Findings { digest, tables }) => {
+                Model::from_static_surveyed(bytes, obsidian_model::Survey { digest, tables })
+            }
+            None => Model::from_static(bytes),
+        };
+        let model = model.map_err(translate)?;
         let info = model.info().clone();
         let tool_form = model.tool_form().map(|form| match form {
             obsidian_model::ToolForm::Hermes => ToolForm::Hermes,
@@ -65,6 +77,15 @@ impl Guest for Drafter {
             numerics_id: info.numerics_id.to_owned(),
             tool_form,
         })
+    }
+
+    fn survey() -> Findings {
+        let obsidian_model::Survey { digest, tables } = match model().info().vocabulary_size {
+            WORTH_KEEPING.. => model().survey(),
+            _ => obsidian_model::Survey::default(),
+        };
+        let is_small = tables.iter().map(Vec::len).sum::<usize>() <= MOST_KEPT;
+        Findings { digest, tables: if is_small { tables } else { Vec::new() } }
     }
 
     fn render(conversation: Conversation) -> Result<Vec<u32>, ModelError> {

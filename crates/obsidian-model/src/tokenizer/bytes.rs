@@ -14,19 +14,24 @@ fn is_printable(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
+/// Characters of the alphabet lie below this one.
+const END: usize = 0x144;
+
 /// Turns bytes into vocabulary spellings and back.
 #[derive(Clone, Debug)]
 pub(super) struct Alphabet {
     characters: Vec<char>,
-    /// Sorted by character.
-    bytes: Vec<(char, u8)>,
+    /// The byte of each character.
+    bytes: Vec<Option<u8>>,
 }
 
 impl Alphabet {
     pub(super) fn new() -> Self {
         let characters: Vec<char> = (0..=u8::MAX).map(character).collect();
-        let mut bytes: Vec<(char, u8)> = characters.iter().copied().zip(0..=u8::MAX).collect();
-        bytes.sort_unstable();
+        let mut bytes = vec![None; END];
+        for (character, byte) in characters.iter().zip(0..=u8::MAX) {
+            bytes[*character as usize] = Some(byte);
+        }
         Self { characters, bytes }
     }
 
@@ -35,13 +40,17 @@ impl Alphabet {
         self.characters[usize::from(byte)]
     }
 
-    /// The bytes that `spelling` stands for; `None` if a character is outside the alphabet.
-    pub(super) fn bytes(&self, spelling: &str) -> Option<Vec<u8>> {
-        let byte = |wanted: char| {
-            let index = self.bytes.binary_search_by_key(&wanted, |(character, _)| *character).ok()?;
-            Some(self.bytes[index].1)
-        };
-        spelling.chars().map(byte).collect()
+    /// Appends the bytes that `spelling` stands for; false, and nothing, if a character is outside the alphabet.
+    pub(super) fn append_bytes(&self, spelling: &str, bytes: &mut Vec<u8>) -> bool {
+        let before = bytes.len();
+        for character in spelling.chars() {
+            let Some(Some(byte)) = self.bytes.get(character as usize) else {
+                bytes.truncate(before);
+                return false;
+            };
+            bytes.push(*byte);
+        }
+        true
     }
 }
 
@@ -53,11 +62,15 @@ mod tests {
     fn every_byte_has_its_own_character() {
         let alphabet = Alphabet::new();
         for byte in 0..=u8::MAX {
-            assert_eq!(alphabet.bytes(&character(byte).to_string()), Some(vec![byte]));
+            let mut bytes = Vec::new();
+            assert!(alphabet.append_bytes(&character(byte).to_string(), &mut bytes));
+            assert_eq!(bytes, [byte]);
             assert_eq!(alphabet.character(byte), character(byte));
         }
         assert_eq!(character(b' '), 'Ġ');
         assert_eq!(character(b'\n'), 'Ċ');
-        assert_eq!(alphabet.bytes("→"), None);
+        let mut bytes = vec![7];
+        assert!(!alphabet.append_bytes("a→", &mut bytes));
+        assert_eq!(bytes, [7]);
     }
 }

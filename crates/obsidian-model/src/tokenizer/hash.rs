@@ -20,8 +20,18 @@ pub(super) struct Table {
 impl Table {
     /// Room for `count` positions, at most three quarters full.
     pub(super) fn with_room_for(count: u32) -> Self {
-        let size = (count as usize).saturating_mul(4).div_ceil(3).max(1) + 1;
-        Self { slots: vec![0; size] }
+        Self { slots: vec![0; room(count)] }
+    }
+
+    /// A table as [`Self::slots`] gave it, or none if it never was one for `count` positions.
+    pub(super) fn restored(slots: Vec<u32>, count: u32) -> Option<Self> {
+        let is_slot = |slot: &u32| *slot == 0 || slot & MAX_POSITIONS != 0;
+        (slots.len() == room(count) && slots.iter().all(is_slot)).then_some(Self { slots })
+    }
+
+    /// The whole table.
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.slots
     }
 
     /// The position with `hash` that `matches` accepts.
@@ -66,6 +76,11 @@ impl Table {
         let first = ((u128::from(hash) * size as u128) >> 64) as usize;
         (0..MAX_PROBES.min(size)).map(move |step| (first + step) % size)
     }
+}
+
+/// Slots for `count` positions.
+fn room(count: u32) -> usize {
+    (count as usize).saturating_mul(4).div_ceil(3).max(1) + 1
 }
 
 /// The low bits: the high ones choose the slot.

@@ -14,6 +14,7 @@ mod pieces;
 mod scan;
 mod specials;
 mod stages;
+mod survey;
 mod texts;
 mod vocabulary;
 
@@ -27,6 +28,8 @@ use pairs::BytePairs;
 use pieces::ScoredPieces;
 use specials::Special;
 pub(crate) use specials::SpecialTable;
+pub use survey::Survey;
+use survey::Tables;
 use vocabulary::{Class, Vocabulary};
 pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCABULARY};
 
@@ -67,25 +70,26 @@ impl Tokenizer {
     pub fn from_bytes(file: Vec<u8>) -> Result<Self, ModelError> {
         let source = Source::owned(file);
         let gguf = Gguf::parse(source.bytes())?;
-        Self::from_gguf(&gguf, &source)
+        Self::from_gguf(&gguf, &source, None)
     }
 
-    /// Reads the tokenizer from the metadata of the file in `source`.
+    /// Reads the tokenizer from the metadata of the file in `source`, of which `known` was found before.
     ///
     /// # Errors
     /// A kind of tokenizer or a pre-tokenizer that this crate does not know, or broken tables.
-    pub(crate) fn from_gguf(gguf: &Gguf, source: &Source) -> Result<Self, ModelError> {
+    pub(crate) fn from_gguf(gguf: &Gguf, source: &Source, known: Option<Survey>) -> Result<Self, ModelError> {
+        let mut known = Tables::of(known);
         let text = |key: &str| gguf.value(key).and_then(|value| value.text(source.bytes())).unwrap_or("(none)");
         let model = text("tokenizer.ggml.model");
         if !matches!(model, "gpt2" | "llama") {
             return Err(ModelError::unsupported(format!("tokenizer {model:?}")));
         }
-        let vocabulary = Vocabulary::from_gguf(gguf, source)?;
+        let vocabulary = Vocabulary::from_gguf(gguf, source, &mut known)?;
         let specials = specials(&vocabulary)?;
         let name = text("tokenizer.ggml.pre");
         let algorithm = match model {
             "llama" => Algorithm::ScoredPieces(ScoredPieces::from_gguf(gguf, &vocabulary)?),
-            _ => Algorithm::BytePairs(BytePairs::from_gguf(gguf, &vocabulary, &specials, name)?),
+            _ => Algorithm::BytePairs(BytePairs::from_gguf(gguf, &vocabulary, &specials, name, &mut known)?),
         };
         let size = vocabulary.size();
         let begin_id = token_id(gguf, "tokenizer.ggml.bos_token_id", size)?;
@@ -189,15 +193,19 @@ impl Tokenizer {
         if id >= self.vocabulary.size() {
             return None;
         }
-        let (spelling, class) = (self.vocabulary.spelling(id), self.vocabulary.class(id));
-        let decoded = match &self.algorithm {
-            Algorithm::BytePairs(pairs) if class == Class::Normal => pairs.piece(spelling),
+        let mut bytes = Vec::new();
+        self.append_piece(self.vocabulary.spelling(id), self.vocabulary.class(id), &mut bytes);
+        Some(bytes)
+    }
+
+    fn append_piece(&self, spelling: &str, class: Class, bytes: &mut Vec<u8>) {
+        match &self.algorithm {
+            Algorithm::BytePairs(pairs) if class == Class::Normal && pairs.append_piece(spelling, bytes) => {}
             Algorithm::ScoredPieces(pieces) if matches!(class, Class::Normal | Class::Byte | Class::UserDefined) => {
-                Some(pieces.piece(spelling, class))
+                bytes.extend(pieces.piece(spelling, class));
             }
-            _ => None,
-        };
-        Some(decoded.unwrap_or_else(|| spelling.as_bytes().to_vec()))
+            _ => bytes.extend(spelling.as_bytes()),
+        }
     }
 
     /// Whether `id` is a control token.
@@ -215,16 +223,30 @@ impl Tokenizer {
         &self.specials
     }
 
+    /// What was found by looking through the vocabulary.
+    pub(crate) fn tables(&self) -> Vec<Vec<u32>> {
+        let mut tables = Vec::from(self.vocabulary.tables());
+        if let Algorithm::BytePairs(pairs) = &self.algorithm {
+            tables.extend(pairs.tables());
+        }
+        tables
+    }
+
     /// SHA-256 in lower-case hexadecimal over every token's length, bytes and class, and the special ids. Unused tokens
     /// at the end do not count: models that were published as a pair differ in such padding.
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        let used = (0..self.vocabulary_size()).rev().find(|id| self.vocabulary.class(*id) != Class::Other);
-        for id in 0..used.map_or(0, |last| last + 1) {
-            let piece = self.piece(id).unwrap_or_default();
-            digest.update((piece.len() as u32).to_le_bytes());
+        // In one walk and one buffer, because it is part of every model's start.
+        let mut piece = Vec::new();
+        for (id, spelling) in self.vocabulary.spellings().take(self.vocabulary.used() as usize) {
+            let class = self.vocabulary.class(id);
+            piece.clear();
+            piece.extend([0; 4]);
+            self.append_piece(spelling, class, &mut piece);
+            let length = (piece.len() - 4) as u32;
+            piece[..4].copy_from_slice(&length.to_le_bytes());
+            piece.push(u8::from(class == Class::Control));
             digest.update(&piece);
-            digest.update([u8::from(self.is_control(id))]);
         }
         for id in self.end_ids.iter().chain(&self.begin_id) {
             digest.update(id.to_le_bytes());
@@ -234,15 +256,12 @@ impl Tokenizer {
 }
 
 fn specials(vocabulary: &Vocabulary) -> Result<SpecialTable, ModelError> {
-    let special = |(id, spelling): (u32, &str)| {
-        let is_control = match vocabulary.class(id) {
-            Class::Control => true,
-            Class::UserDefined => false,
-            _ => return None,
-        };
-        Some(Special { bytes: spelling.as_bytes().into(), id, is_control })
+    let special = |(id, spelling): (u32, &str)| Special {
+        bytes: spelling.as_bytes().into(),
+        id,
+        is_control: vocabulary.class(id) == Class::Control,
     };
-    SpecialTable::new(vocabulary.spellings().filter_map(special).collect())
+    SpecialTable::new(vocabulary.special().map(special).collect())
 }
 
 /// The token that the metadata names under `key`.

@@ -5,6 +5,7 @@ use super::chain::{Chain, NO_TOKEN, Symbol};
 use super::hash::{MAX_POSITIONS, Table, pair};
 use super::scan::Splitter;
 use super::specials::SpecialTable;
+use super::survey::Tables;
 use super::texts::Texts;
 use super::vocabulary::{MAX_TOKEN_BYTES, Vocabulary};
 use crate::error::ModelError;
@@ -30,6 +31,7 @@ impl BytePairs {
         vocabulary: &Vocabulary,
         specials: &SpecialTable,
         name: &str,
+        known: &mut Tables,
     ) -> Result<Self, ModelError> {
         let (splitter, whole_words) =
             Splitter::by_name(name).ok_or_else(|| ModelError::unsupported(format!("pre-tokenizer {name:?}")))?;
@@ -39,22 +41,31 @@ impl BytePairs {
         if *count >= u64::from(MAX_POSITIONS) {
             return Err(ModelError::malformed(format!("there are more merges than {MAX_POSITIONS}")));
         }
-        let lines = Texts::new(vocabulary.bytes(), range.clone(), 2 * MAX_TOKEN_BYTES + 1)?;
+        let marks = known.take().map(|marks| (*count, marks));
+        let lines = Texts::new(vocabulary.bytes(), range.clone(), 2 * MAX_TOKEN_BYTES + 1, marks)?;
         let mut pairs = Self {
             splitter,
             whole_words,
             byte_ids: byte_ids(vocabulary)?,
-            ranks: Table::with_room_for(lines.count()),
+            ranks: Table::default(),
             lines,
             alphabet: Alphabet::new(),
         };
-        pairs.rank(vocabulary, specials)?;
+        match known.take().and_then(|slots| Table::restored(slots, pairs.lines.count())) {
+            Some(ranks) => pairs.ranks = ranks,
+            None => pairs.rank(vocabulary, specials)?,
+        }
         Ok(pairs)
+    }
+
+    /// What looking through the merges has found, in the order in which [`Self::from_gguf`] takes it.
+    pub(super) fn tables(&self) -> [Vec<u32>; 2] {
+        [self.lines.marks().to_vec(), self.ranks.slots().to_vec()]
     }
 
     fn rank(&mut self, vocabulary: &Vocabulary, specials: &SpecialTable) -> Result<(), ModelError> {
         let bytes = vocabulary.bytes();
-        let mut ranks = std::mem::take(&mut self.ranks);
+        let mut ranks = Table::with_room_for(self.lines.count());
         for (rank, line) in (0_u32..).zip(self.lines.iter(bytes)) {
             let unknown = || ModelError::malformed("a merge names an unknown token");
             let (left, right) = line.split_once(' ').ok_or_else(unknown)?;
@@ -115,9 +126,9 @@ impl BytePairs {
         Some((rank, merged))
     }
 
-    /// The bytes that a normal token stands for.
-    pub(super) fn piece(&self, spelling: &str) -> Option<Vec<u8>> {
-        self.alphabet.bytes(spelling)
+    /// Appends the bytes that a normal token stands for; false, and nothing, if a character stands for none.
+    pub(super) fn append_piece(&self, spelling: &str, bytes: &mut Vec<u8>) -> bool {
+        self.alphabet.append_bytes(spelling, bytes)
     }
 }
 

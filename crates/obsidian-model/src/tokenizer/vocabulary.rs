@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::hash::{Hasher, Table};
+use super::survey::Tables;
 use super::texts::Texts;
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Value};
@@ -37,10 +38,14 @@ pub(super) struct Vocabulary {
     scores: Option<Range<usize>>,
     /// Normal tokens by spelling.
     index: Table,
+    /// Tokens up to the last that is used.
+    used: u32,
+    /// Control tokens and those that the file's makers added.
+    special: Vec<u32>,
 }
 
 impl Vocabulary {
-    pub(super) fn from_gguf(gguf: &Gguf, source: &Source) -> Result<Self, ModelError> {
+    pub(super) fn from_gguf(gguf: &Gguf, source: &Source, known: &mut Tables) -> Result<Self, ModelError> {
         let bytes = source.bytes();
         let Some(Value::TextArray { count, range }) = gguf.value("tokenizer.ggml.tokens") else {
             return Err(ModelError::malformed("tokenizer.ggml.tokens is missing or not texts"));
@@ -48,27 +53,60 @@ impl Vocabulary {
         if !(1..=MAX_VOCABULARY).contains(count) {
             return Err(ModelError::malformed(format!("a vocabulary has 1 to {MAX_VOCABULARY} tokens")));
         }
-        let spellings = Texts::new(bytes, range.clone(), MAX_TOKEN_BYTES)?;
+        let marks = known.take().map(|marks| (*count, marks));
+        let spellings = Texts::new(bytes, range.clone(), MAX_TOKEN_BYTES, marks)?;
         let size = spellings.count();
         let classes = numbers(gguf, "tokenizer.ggml.token_type", &[4, 5], size)?;
         let scores = numbers(gguf, "tokenizer.ggml.scores", &[6], size)?;
-        let mut vocabulary =
-            Self { source: source.clone(), spellings, classes, scores, index: Table::with_room_for(size) };
-        vocabulary.fill_index()?;
+        let (source, index) = (source.clone(), Table::default());
+        let mut vocabulary = Self { source, spellings, classes, scores, index, used: 0, special: Vec::new() };
+        let (slots, special, used) = (known.take(), known.take(), known.take());
+        let index = slots.and_then(|slots| Table::restored(slots, size));
+        match (index, special, used.as_deref()) {
+            (Some(index), Some(special), Some(&[used])) => {
+                (vocabulary.index, vocabulary.special, vocabulary.used) = (index, special, used);
+            }
+            _ => vocabulary.fill_index()?,
+        }
         Ok(vocabulary)
     }
 
-    /// Only normal tokens can come out of merging, so that no text merges into a control token. Of two
-    /// with one spelling the first counts.
+    /// What looking through the tokens has found, in the order in which [`Self::from_gguf`] takes it.
+    pub(super) fn tables(&self) -> [Vec<u32>; 4] {
+        let index = self.index.slots().to_vec();
+        [self.spellings.marks().to_vec(), index, self.special.clone(), vec![self.used]]
+    }
+
+    /// Looks at every token once: large vocabularies make this most of what starting a model takes. Only normal tokens
+    /// can come out of merging, so that no text merges into a control token. Of two with one spelling the first counts.
     fn fill_index(&mut self) -> Result<(), ModelError> {
-        let mut index = std::mem::take(&mut self.index);
-        for (id, spelling) in (0_u32..).zip(self.spellings.iter(self.source.bytes())) {
-            if self.class(id) == Class::Normal && !spelling.is_empty() {
-                index.insert(hash(&[spelling]), id, |other| self.spelling(other) == spelling)?;
+        let (mut index, bytes) = (Table::with_room_for(self.spellings.count()), self.source.bytes());
+        let (mut used, mut special) = (0, Vec::new());
+        for (id, spelling) in (0_u32..).zip(self.spellings.iter_bytes(bytes)) {
+            let class = self.class(id);
+            match class {
+                Class::Normal if !spelling.is_empty() => {
+                    index.insert(hash(spelling), id, |other| self.spellings.get_bytes(bytes, other) == spelling)?;
+                }
+                Class::Control | Class::UserDefined => special.push(id),
+                _ => {}
+            }
+            if class != Class::Other {
+                used = id + 1;
             }
         }
-        self.index = index;
+        (self.index, self.used, self.special) = (index, used, special);
         Ok(())
+    }
+
+    /// Tokens up to the last that is used; the rest is padding.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Control tokens and those that the file's makers added, with their spellings.
+    pub(super) fn special(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.special.iter().map(|id| (*id, self.spelling(*id)))
     }
 
     /// Number of tokens.
@@ -107,7 +145,10 @@ impl Vocabulary {
 
     /// The normal token whose spelling is `pieces` one after the other.
     pub(super) fn find(&self, pieces: &[&str]) -> Option<u32> {
-        self.index.find(hash(pieces), |id| is_joined(self.spelling(id), pieces))
+        let mut hasher = Hasher::new();
+        pieces.iter().for_each(|piece| hasher.add(piece.as_bytes()));
+        let spelled = |id| is_joined(self.spellings.get_bytes(self.source.bytes(), id), pieces);
+        self.index.find(hasher.finish(), spelled)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -134,16 +175,16 @@ fn numbers(gguf: &Gguf, key: &str, kinds: &[u32], size: u32) -> Result<Option<Ra
     }
 }
 
-fn hash(pieces: &[&str]) -> u64 {
+fn hash(spelling: &[u8]) -> u64 {
     let mut hasher = Hasher::new();
-    pieces.iter().for_each(|piece| hasher.add(piece.as_bytes()));
+    hasher.add(spelling);
     hasher.finish()
 }
 
-fn is_joined(text: &str, pieces: &[&str]) -> bool {
+fn is_joined(text: &[u8], pieces: &[&str]) -> bool {
     let mut rest = text;
     for piece in pieces {
-        match rest.strip_prefix(piece) {
+        match rest.strip_prefix(piece.as_bytes()) {
             Some(after) => rest = after,
             None => return false,
         }

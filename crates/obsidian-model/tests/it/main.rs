@@ -19,6 +19,8 @@ mod sampler;
 #[cfg(test)]
 mod split;
 #[cfg(test)]
+mod survey;
+#[cfg(test)]
 mod templates;
 #[cfg(test)]
 mod tokenizers;

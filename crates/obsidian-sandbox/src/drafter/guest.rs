@@ -4,6 +4,7 @@ use obsidian_registry::{Artifact, Verified};
 use obsidian_types::limits::MAX_DRAFTER_WORKERS;
 
 use super::instance::DrafterPre;
+use super::surveys::Surveys;
 use crate::engine::{EngineKind, Engines};
 use crate::error::SandboxError;
 use crate::generation::GuestVersion;
@@ -14,6 +15,7 @@ use crate::state::State;
 pub struct DrafterGuest {
     pub(super) engines: Engines,
     pub(super) linked: DrafterPre<State>,
+    pub(super) surveys: Surveys,
     version: GuestVersion,
 }
 
@@ -28,7 +30,8 @@ impl DrafterGuest {
         let linked = linker.instantiate_pre(&component).and_then(DrafterPre::new);
         let linked = linked
             .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
-        Ok(Self { engines: engines.clone(), linked, version: GuestVersion::of(artifact) })
+        let (surveys, version) = (Surveys::default(), GuestVersion::of(artifact));
+        Ok(Self { engines: engines.clone(), linked, surveys, version })
     }
 
     /// Loads another version, on the same engines.

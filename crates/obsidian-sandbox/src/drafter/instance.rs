@@ -21,6 +21,7 @@ mod bindings {
 }
 
 pub(super) use bindings::DrafterPre;
+pub(super) use drafting::Findings;
 pub(super) use drafting::ModelInfo as GuestModelInfo;
 pub(super) use drafting::ToolForm as GuestToolForm;
 
@@ -91,12 +92,13 @@ impl Drop for Instance {
 }
 
 impl Instance {
-    /// Instantiates the guest, attaches the weights and loads the model.
+    /// Instantiates the guest, attaches the weights and loads the model, of which `known` was found before.
     pub(super) fn start(
         name: &str,
         lane: &Lane,
         guest: &DrafterPre<State>,
         weights: &WeightFile,
+        known: Option<&Findings>,
     ) -> Result<(Self, GuestModelInfo), SandboxError> {
         let limits = lane.limits;
         let attachments = Attachments::new(weights.clone());
@@ -110,8 +112,13 @@ impl Instance {
             sessions: HashMap::new(),
             _alive: Alive::new(name),
         };
-        let info = instance.call(|guest, store| guest.call_load(store))?;
+        let info = instance.call(|guest, store| guest.call_load(store, known))?;
         Ok((instance, info.map_err(refusal)?))
+    }
+
+    /// What loading found.
+    pub(super) fn survey(&mut self) -> Result<Findings, SandboxError> {
+        self.call(|guest, store| guest.call_survey(store))
     }
 
     /// Time spent attaching weights.

@@ -11,6 +11,7 @@ mod handle;
 mod instance;
 mod scored;
 mod supervisor;
+mod surveys;
 mod worker;
 
 pub use guest::{DrafterGuest, DrafterOptions};

@@ -95,8 +95,14 @@ impl Supervisor {
     fn start(&self) -> Result<(Instance, GuestModelInfo, Startup), SandboxError> {
         let start = Instant::now();
         let lane = self.guest.engines.lane(EngineKind::Model);
-        let (instance, info) = Instance::start(self.name(), lane, &self.guest.linked, &self.weights)?;
+        let (surveys, weights) = (&self.guest.surveys, self.weights.digest());
+        let known = surveys.find(weights);
+        let (mut instance, info) =
+            Instance::start(self.name(), lane, &self.guest.linked, &self.weights, known.as_deref())?;
         let startup = Startup { total: start.elapsed(), attach: instance.attach_time() };
+        if known.is_none() {
+            surveys.keep(weights, instance.survey()?);
+        }
         tracing::info!(guest = self.name(), ?startup, "drafter sandbox started");
         self.status.memory_bytes.store(instance.memory_bytes(), Ordering::Relaxed);
         self.status.alive.store(true, Ordering::Release);

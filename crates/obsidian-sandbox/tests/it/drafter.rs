@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use obsidian_sandbox::{Drafter, Refusal, SandboxError, WeightFile};
+use obsidian_model::synthetic::Synthetic;
+use obsidian_sandbox::{Drafter, DrafterGuest, DrafterOptions, Refusal, SandboxError, WeightFile};
 use obsidian_types::limits::MAX_DRAFTER_SESSIONS;
 use obsidian_types::{Message, Role, Sampling};
 use tokio::task::JoinSet;
@@ -165,6 +166,47 @@ fn a_model_that_does_not_load_is_reported() {
     let real = obsidian_guests::drafter().expect("embedded");
     let garbage = Drafter::start(engines(), &real, weights(b"this is no GGUF file")).map(|_| ());
     assert!(matches!(garbage, Err(SandboxError::Refused(Refusal::InvalidModel(_)))), "{garbage:?}");
+}
+
+#[test]
+fn what_one_sandbox_found_on_a_file_is_told_to_the_next() {
+    let guest = DrafterGuest::load(engines(), &obsidian_guests::hostile_drafter().expect("embedded")).expect("loads");
+    let attach = |guest: &DrafterGuest, weights: &WeightFile| {
+        Drafter::attach(guest.clone(), weights.clone(), DrafterOptions::workers(1)).expect("a drafter")
+    };
+    let (one, other) = (weights(b"harmless"), weights(b"harmless too"));
+    block_on(async {
+        let first = attach(&guest, &one);
+        assert_eq!(command(&first, "known").await.expect("answers"), [0]);
+        assert_eq!(command(&attach(&guest, &one), "known").await.expect("answers"), [1]);
+        assert_eq!(command(&attach(&guest, &other), "known").await.expect("answers"), [0], "another file");
+        let successor = guest.successor(&obsidian_guests::hostile_drafter().expect("embedded")).expect("loads");
+        assert_eq!(command(&attach(&successor, &one), "known").await.expect("answers"), [0], "another guest");
+        assert!(matches!(command(&first, "trap").await, Err(SandboxError::Trap { .. })));
+        assert_eq!(command(&first, "known").await.expect("restarted"), [1]);
+    });
+}
+
+#[test]
+fn a_large_vocabulary_that_was_looked_through_before_gives_the_same_tokens() {
+    let guest = DrafterGuest::load(engines(), &obsidian_guests::drafter().expect("embedded")).expect("loads");
+    let weights = weights(&Synthetic { vocabulary: 20_000, ..Synthetic::default() }.file());
+    let attach = || Drafter::attach(guest.clone(), weights.clone(), DrafterOptions::workers(1)).expect("a drafter");
+    let (first, again) = (attach(), attach());
+    assert_eq!(first.info(), again.info());
+    block_on(async {
+        for text in ["hello world, within", "grün <|im_end|> 🙂"] {
+            let ids = command(&first, text).await.expect("rendered");
+            assert_eq!(command(&again, text).await.expect("rendered"), ids);
+            let mut drafts = Vec::new();
+            for drafter in [&first, &again] {
+                let mut session = drafter.open(sampling(3), ids.len() as u32).await.expect("a session");
+                session.feed(&ids).await.expect("fed");
+                drafts.push(session.draft(16).await.expect("drafted"));
+            }
+            assert_eq!(drafts[0], drafts[1]);
+        }
+    });
 }
 
 #[test]

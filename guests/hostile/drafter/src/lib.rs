@@ -2,7 +2,8 @@
 //!
 //! `load` attaches the whole weight file and obeys its first eight bytes (`TRAPLOAD`, `BADMODEL`). `render` takes the
 //! last message as a command: those of [`misbehave`], `attach …` (attacks on the weight mapping, see [`attack`]),
-//! `peek`, `dirty` and `touch` (weights), `busy` (a while of work), `calls` (draft calls so far, largest batch). The next token of a session is
+//! `peek`, `dirty` and `touch` (weights), `busy` (a while of work), `calls` (draft calls so far, largest batch), `known` (whether
+//! `load` was given what `survey` gave before). The next token of a session is
 //! a hash of its tokens and seed, so a batch can be compared with single steps. Feeding [`TRAP_TOKEN`] or
 //! [`LOOP_TOKEN`] makes the next draft trap or loop.
 
@@ -10,10 +11,15 @@ mod attack;
 
 use std::cell::{Cell, RefCell};
 
-wit_bindgen::generate!({ path: "../../../wit", world: "drafter" });
+wit_bindgen::generate!({
+    path: "../../../wit",
+    world: "drafter",
+    additional_derives: [PartialEq],
+    additional_derives_ignore: ["session"],
+});
 
 use exports::obsidian::edge::drafting::{
-    Candidate, Conversation, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
+    Candidate, Conversation, Findings, Guest, GuestSession, ModelError, ModelInfo, Sampling, Scored, SessionBorrow,
 };
 use obsidian::edge::weights;
 
@@ -34,6 +40,8 @@ struct Kept {
     weights: Cell<Option<attack::Region>>,
     calls: Cell<u32>,
     largest_batch: Cell<u32>,
+    /// Whether `load` was given what `survey` gave before.
+    known: Cell<bool>,
 }
 
 thread_local!(static KEPT: Kept = Kept::default());
@@ -43,7 +51,8 @@ struct Hostile;
 impl Guest for Hostile {
     type Session = Session;
 
-    fn load() -> Result<ModelInfo, ModelError> {
+    fn load(known: Option<Findings>) -> Result<ModelInfo, ModelError> {
+        KEPT.with(|kept| kept.known.set(known.is_some_and(|known| known == survey())));
         let file = weights::describe();
         let region = attack::Region::reserve(file.length);
         region.attach(0, file.length).map_err(|error| ModelError::InvalidModel(format!("{error:?}")))?;
@@ -66,6 +75,10 @@ impl Guest for Hostile {
         }
     }
 
+    fn survey() -> Findings {
+        survey()
+    }
+
     fn render(conversation: Conversation) -> Result<Vec<u32>, ModelError> {
         let command = conversation.turns.last().map(|turn| turn.content.clone()).unwrap_or_default();
         misbehave(&command);
@@ -81,6 +94,7 @@ impl Guest for Hostile {
             }
             "busy" => Ok(vec![(0..50_000_000_u32).fold(0, |sum, step| std::hint::black_box(sum) ^ step)]),
             "touch" => Ok(vec![region.touch()]),
+            "known" => Ok(vec![u32::from(KEPT.with(|kept| kept.known.get()))]),
             "calls" => Ok(KEPT.with(|kept| vec![kept.calls.get(), kept.largest_batch.get()])),
             "refuse" => Err(ModelError::Template(command)),
             _ => Ok(Self::tokenize(command)),
@@ -116,6 +130,10 @@ impl Guest for Hostile {
         }
         Ok(sessions.iter().map(|session| session.draft(window)).collect())
     }
+}
+
+fn survey() -> Findings {
+    Findings { digest: "make-believe".to_owned(), tables: vec![vec![1, 2, 3], Vec::new()] }
 }
 
 fn misbehave(command: &str) {
