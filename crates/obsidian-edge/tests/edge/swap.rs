@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use obsidian_edge::{EdgeHandle, GuestKind, GuestReport, SwapError};
 use obsidian_guests as guests;
 use obsidian_registry::{Artifact, Verified};
-use obsidian_sandbox::SandboxError;
+use obsidian_sandbox::{EngineKind, SandboxError};
 use obsidian_types::limits::MAX_GUEST_FAULTS;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::http::{Call, chat, get};
 use crate::signing::{release, signed};
 use crate::standin::{ANSWER, Manner, Site, WELL};
-use crate::support::{Pop, ask, drafter, hostile_drafter, with};
+use crate::support::{Pop, ask, drafter, engines, hostile_drafter, with};
 
 const CLIENTS: usize = 6;
 
@@ -162,11 +162,14 @@ async fn a_stream_ends_on_the_version_it_began_with() {
     let site = Site::start(&drafter, Manner { pause: Duration::from_millis(150), ..WELL }).await;
     let link = site.link().await;
     let pop = Pop::new().hub(drafter, link).start().await;
+    // Compiled before the stream begins, which waits for no compiler.
+    let next = ["2.0.0", "3.0.0"].map(|version| release(&embedded(GuestKind::Drafter), version));
+    engines().prepare(&next.each_ref().map(|next| (EngineKind::Model, next))).unwrap();
     let asked = with(ask("hub", "When does my order arrive?"), json!({"stream": true, "max_tokens": 64}));
     let mut stream = Call::chat(pop.local_addr(), &asked).await;
     stream.until("\"content\":\"T").await;
-    for version in ["2.0.0", "3.0.0"] {
-        pop.swap_guest(GuestKind::Drafter, release(&embedded(GuestKind::Drafter), version)).await.unwrap();
+    for next in next {
+        pop.swap_guest(GuestKind::Drafter, next).await.unwrap();
     }
     // Neither the current version nor the one before: only the stream holds it.
     assert_eq!(report(&pop, GuestKind::Drafter).draining, 1);
