@@ -78,6 +78,11 @@ impl AotCache {
         }
     }
 
+    /// Whether there is an entry; whether it is genuine shows when it is loaded.
+    pub(crate) fn has(&self, engine: &Engine, artifact: &Verified<Artifact>) -> bool {
+        Entry::new(self, engine, artifact).path.exists()
+    }
+
     /// Compiles the component if no genuine entry is there.
     pub(crate) fn ensure(&self, engine: &Engine, artifact: &Verified<Artifact>) -> Result<(), SandboxError> {
         let entry = Entry::new(self, engine, artifact);

@@ -51,6 +51,8 @@ pub struct Deploy {
     pub hosts: Option<BTreeSet<String>>,
     /// Whether a version older than one that ran is meant.
     pub allow_older: bool,
+    /// Whether it is to answer soon, if slower until optimised code is there.
+    pub quick: bool,
 }
 
 /// A candidate version.
@@ -79,6 +81,8 @@ pub struct Changed {
     pub previous: Option<String>,
     /// What it asked for and was not granted.
     pub denied: Vec<String>,
+    /// Whether its code was compiled quickly; optimised code follows.
+    pub quick: bool,
     /// Verifying, compiling and linking.
     pub load: Duration,
     /// Making instances ready.
@@ -101,7 +105,7 @@ impl Functions {
         let before = self.0.table.load().get(&key).cloned();
         let release = self.0.release(&wanted, before.as_deref())?;
         let started = Instant::now();
-        let purpose = Purpose::Deploy { allow_older: wanted.allow_older };
+        let purpose = Purpose::Deploy { allow_older: wanted.allow_older, quick: wanted.quick };
         let (loading, kept) = (key.clone(), before.as_ref().map(|before| before.record.current.clone()));
         let loaded = blocking(move || inner.load(&loading, &release, kept.as_ref(), purpose)).await?;
         let load = started.elapsed();
@@ -114,8 +118,9 @@ impl Functions {
         let (version, retired) = blocking(move || inner.commit_deploy(&committing, &wanted, &loaded)).await?;
         let switch = started.elapsed();
         self.0.retire(retired);
+        self.0.improve_later(&key, &version);
         tracing::info!(tenant = %key.tenant, function = key.name, version = version.facts.version,
-            load_ms = load.as_millis() as u64, warm_ms = warm.as_millis() as u64,
+            quick = version.module.is_quick(), load_ms = load.as_millis() as u64, warm_ms = warm.as_millis() as u64,
             switch_us = switch.as_micros() as u64, "a function was deployed");
         Ok(self.0.changed(&key, &version, [load, warm, switch]))
     }
@@ -144,6 +149,7 @@ impl Functions {
         let started = Instant::now();
         let (inner, next) = (self.0.clone(), version.clone());
         blocking(move || inner.commit_roll_back(&before, next)).await?;
+        self.0.improve_later(&key, &version);
         let switch = started.elapsed();
         tracing::info!(tenant = %key.tenant, function = key.name, version = version.facts.version,
             "a function went back to the version before");
@@ -295,7 +301,7 @@ impl Inner {
         }
     }
 
-    fn lane(&self, key: &Key) -> &tokio::sync::Mutex<()> {
+    pub(super) fn lane(&self, key: &Key) -> &tokio::sync::Mutex<()> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let lanes = self.lanes.len() as u64;
@@ -436,7 +442,7 @@ impl Inner {
     }
 
     /// Lets versions that nobody needs any more finish what they began, then lets go of them.
-    fn retire(&self, versions: Vec<Arc<Version>>) {
+    pub(super) fn retire(&self, versions: Vec<Arc<Version>>) {
         let grace = Duration::from_millis(FUNCTION_DRAIN_MS);
         for version in versions {
             self.tasks.spawn(async move {
@@ -465,6 +471,7 @@ impl Inner {
             digest: version.facts.digest,
             previous,
             denied: version.denied.iter().map(ToString::to_string).collect(),
+            quick: version.module.is_quick(),
             load,
             warm,
             switch,
@@ -477,7 +484,7 @@ pub(super) fn not_deployed(key: &Key) -> ChangeError {
 }
 
 /// As many instances as the version that is replaced has busy, so that the exchange is not felt.
-fn warm_count(before: Option<&Deployed>) -> u32 {
+pub(super) fn warm_count(before: Option<&Deployed>) -> u32 {
     let busy = before.and_then(|before| before.current.as_ref().ok()).map(|version| version.module.statistics());
     busy.map_or(1, |now| now.running + now.warm).clamp(1, MAX_WARM)
 }

@@ -19,6 +19,8 @@ pub(super) enum Purpose {
     Deploy {
         /// Whether a step back is meant.
         allow_older: bool,
+        /// Whether to answer soon matters more than to answer fast.
+        quick: bool,
     },
     /// To answer again: it did before.
     Restore,
@@ -55,7 +57,7 @@ impl Inner {
         let lenient = strict.clone().allow_older();
         let is_kept = |signed: &Signed| kept.is_some_and(|kept| kept.signed().any(|running| running == signed));
         let judge = |signed: &Signed| {
-            let held = purpose == (Purpose::Deploy { allow_older: false }) && !is_kept(signed);
+            let held = matches!(purpose, Purpose::Deploy { allow_older: false, .. }) && !is_kept(signed);
             self.judge(signed, &trust, if held { &strict } else { &lenient })
         };
         let root = judge(&release.root)?;
@@ -92,10 +94,11 @@ impl Inner {
                 .map(|(name, part)| (name.clone(), part.statement.name.clone(), part.statement.version.to_string()))
                 .collect(),
         };
-        let module = if parts.is_empty() {
-            self.host.load(&root.artifact, &tenant, grants)?
-        } else {
-            self.host.load(&compose(&root, &parts)?, &tenant, grants)?
+        let composed = if parts.is_empty() { None } else { Some(compose(&root, &parts)?) };
+        let component = composed.as_ref().unwrap_or(&root.artifact);
+        let module = match purpose {
+            Purpose::Deploy { quick: true, .. } => self.host.load_soon(component, &tenant, grants)?,
+            _ => self.host.load(component, &tenant, grants)?,
         };
         let version = Arc::new(Version { module, release: release.clone(), facts, denied });
         let statements = std::iter::once(root.statement).chain(parts.into_iter().map(|(_, part)| part.statement));

@@ -13,6 +13,7 @@ mod deployment;
 mod disk;
 mod error;
 mod guests;
+mod improving;
 mod loading;
 mod logs;
 pub(crate) mod metrics;
@@ -75,6 +76,8 @@ struct Inner {
     committing: Mutex<()>,
     /// One change of a deployment at a time.
     lanes: Vec<tokio::sync::Mutex<()>>,
+    /// One function at a time is compiled again.
+    improving: tokio::sync::Mutex<()>,
     slots: Slots,
     tasks: TaskTracker,
 }
@@ -122,6 +125,7 @@ impl Functions {
             table: ArcSwap::default(),
             committing: Mutex::default(),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::new(())).collect(),
+            improving: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             settings,
         });

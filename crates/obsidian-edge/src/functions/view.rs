@@ -50,6 +50,8 @@ pub struct VersionView {
     pub parts: Vec<String>,
     /// What it asked for and was not granted.
     pub denied: Vec<String>,
+    /// Whether its code was compiled quickly and optimised code is to follow.
+    pub quick: bool,
     /// Requests that run now.
     pub running: u32,
     /// Requests that wait now.
@@ -83,6 +85,7 @@ impl VersionView {
             digest: facts.digest.to_string(),
             parts: facts.parts.iter().map(part).collect(),
             denied: version.denied.iter().map(ToString::to_string).collect(),
+            quick: version.module.is_quick(),
             running: now.running,
             waiting: now.waiting,
             live: now.live,

@@ -16,6 +16,7 @@ use super::origin::Origin;
 use super::services::{FunctionId, FunctionServices};
 use super::share::Shares;
 use super::workers::Workers;
+use crate::aot;
 use crate::engine::Engines;
 use crate::error::SandboxError;
 
@@ -66,21 +67,50 @@ impl Host {
         Ok(lane)
     }
 
+    /// The component with optimised code; where nobody wants to `wait` for that to be made, with code of a moment.
+    fn place(
+        &self,
+        kind: LaneKind,
+        artifact: &Verified<Artifact>,
+        wait: bool,
+    ) -> Result<(Arc<Lane>, Arc<Linked>), SandboxError> {
+        let lane = self.lane(kind)?;
+        let is_at_hand = || self.known(&lane, artifact).is_some() || self.engines.cache().has(&lane.engine, artifact);
+        if !wait && !is_at_hand() {
+            let quick = self.lane(LaneKind { quick: true, ..kind });
+            match quick.and_then(|lane| self.linked(&lane, artifact).map(|linked| (lane, linked))) {
+                Ok(placed) => return Ok(placed),
+                // The quick compiler knows fewer instructions. What else is wrong with it, the other one says too.
+                Err(error) => tracing::debug!(guest = artifact.name, %error, "not compiled quickly"),
+            }
+        }
+        let linked = self.linked(&lane, artifact)?;
+        Ok((lane, linked))
+    }
+
+    /// The component as another tenant uses it already.
+    fn known(&self, lane: &Lane, artifact: &Verified<Artifact>) -> Option<Arc<Linked>> {
+        let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        linked.get(&(lane.kind, artifact.digest())).and_then(Weak::upgrade)
+    }
+
     /// The component, linked: as another tenant uses it already, else loaded.
     fn linked(&self, lane: &Lane, artifact: &Verified<Artifact>) -> Result<Arc<Linked>, SandboxError> {
-        let key = (lane.kind, artifact.digest());
-        let known = |linked: &HashMap<_, Weak<Linked>>| linked.get(&key).and_then(Weak::upgrade);
-        if let Some(linked) = known(&self.linked.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(linked) = self.known(lane, artifact) {
             return Ok(linked);
         }
         // Not under the lock: compiling takes seconds. Two who load the same at once waste one of the two.
-        let component = self.engines.cache().load(&lane.engine, artifact)?;
+        let component = match lane.kind.quick {
+            // Better code replaces it soon: it is not worth a place on the disk.
+            true => aot::compile(&lane.engine, artifact)?,
+            false => self.engines.cache().load(&lane.engine, artifact)?,
+        };
         let linked = Linked::new(lane, &component)
             .map_err(|error| SandboxError::Artifact { name: artifact.name.clone(), reason: format!("{error:#}") })?;
         let linked = Arc::new(linked);
         let mut all = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, linked| linked.strong_count() > 0);
-        all.insert(key, Arc::downgrade(&linked));
+        all.insert((lane.kind, artifact.digest()), Arc::downgrade(&linked));
         Ok(linked)
     }
 
@@ -147,14 +177,38 @@ impl FunctionHost {
         tenant: &TenantId,
         grants: FunctionGrants,
     ) -> Result<FunctionModule, SandboxError> {
+        self.load_with(artifact, tenant, grants, true)
+    }
+
+    /// As [`Self::load`], for whoever wants an answer soon: where no compiled code is at hand, code is made that is
+    /// there several times as fast and runs at two thirds of the speed. [`FunctionModule::is_quick`] tells; loading again gives good code.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_soon(
+        &self,
+        artifact: &Verified<Artifact>,
+        tenant: &TenantId,
+        grants: FunctionGrants,
+    ) -> Result<FunctionModule, SandboxError> {
+        self.load_with(artifact, tenant, grants, false)
+    }
+
+    fn load_with(
+        &self,
+        artifact: &Verified<Artifact>,
+        tenant: &TenantId,
+        grants: FunctionGrants,
+        wait: bool,
+    ) -> Result<FunctionModule, SandboxError> {
         let host = &self.0;
         if artifact.bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             let reason = "it is a core module: a function is a component that exports wasi:http/incoming-handler";
             return Err(SandboxError::Artifact { name: artifact.name.clone(), reason: reason.to_owned() });
         }
-        let kind = LaneKind { concurrent: exports_p3(&artifact.bytes), fuel: grants.limits.fuel.is_some() };
-        let lane = host.lane(kind)?;
-        let linked = host.linked(&lane, artifact)?;
+        let concurrent = exports_p3(&artifact.bytes);
+        let kind = LaneKind { concurrent, fuel: grants.limits.fuel.is_some(), quick: false };
+        let (lane, linked) = host.place(kind, artifact, wait)?;
         let module = artifact.name.clone();
         let id = FunctionId { tenant: tenant.clone(), module, version: artifact.version.clone() };
         let origin = Origin::new(id, grants, host.services.clone());

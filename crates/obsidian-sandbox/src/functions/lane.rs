@@ -1,11 +1,11 @@
-//! Engines for functions. What shapes code has an engine of its own: counting fuel, and the concurrency of WASI 0.3,
-//! which costs every call of a 0.2 component something that it does not need.
+//! Engines for functions. What shapes code has an engine of its own: counting fuel, the concurrency of WASI 0.3, which
+//! costs every call of a 0.2 component something that it does not need, and a compiler that is quick.
 
 use std::sync::Arc;
 
 use obsidian_types::limits::{DEFAULT_FUNCTION_TABLE_ELEMENTS, MAX_GRANTED_MEMORY_BYTES};
 use wasmtime::component::Linker;
-use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use super::FunctionHostOptions;
 use super::imports;
@@ -46,6 +46,8 @@ pub(super) struct LaneKind {
     pub(super) concurrent: bool,
     /// Instructions are counted.
     pub(super) fuel: bool,
+    /// Compiled quickly rather than well.
+    pub(super) quick: bool,
 }
 
 /// An engine and what a function may import.
@@ -115,5 +117,15 @@ fn config(kind: LaneKind, options: &FunctionHostOptions) -> Config {
         .shared_memory(false)
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false);
+    if kind.quick {
+        // Winch goes over the code once. What it does not know is left to the other compiler.
+        config
+            .strategy(Strategy::Winch)
+            .wasm_exceptions(false)
+            .wasm_function_references(false)
+            .wasm_gc(false)
+            .wasm_relaxed_simd(false)
+            .wasm_tail_call(false);
+    }
     config
 }

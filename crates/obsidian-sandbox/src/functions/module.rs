@@ -164,6 +164,11 @@ impl FunctionModule {
         &self.0.origin.id
     }
 
+    /// Whether its code was compiled quickly rather than well.
+    pub fn is_quick(&self) -> bool {
+        self.0.lane.kind.quick
+    }
+
     /// Answers one request: returns when the head of the answer is there; the body streams. Dropping the future, or
     /// the body, ends the instance's work. The URI may be relative; `Host` or its authority must be there.
     ///

@@ -112,6 +112,17 @@ pub(crate) fn artifact(name: &str, bytes: Vec<u8>) -> Verified<Artifact> {
     Verified::embedded(name, bytes, Digest::of(bytes)).expect("the digest is theirs")
 }
 
+/// The same component in bytes that nobody has compiled yet.
+pub(crate) fn fresh(component: &Verified<Artifact>) -> Verified<Artifact> {
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    let (name, content) = (b"moment", moment.to_le_bytes());
+    let mut bytes = component.bytes.to_vec();
+    // A custom section at the end: identifier, length, length of the name, name, content.
+    bytes.extend([0, (1 + name.len() + content.len()) as u8, name.len() as u8]);
+    bytes.extend(name.iter().chain(&content));
+    artifact(&component.name, bytes)
+}
+
 pub(crate) fn request(method: &str, path: &str, body: FunctionBody) -> Request<FunctionBody> {
     let builder = Request::builder().method(method).uri(path).header("host", "function.example");
     builder.body(body).expect("a request")

@@ -13,6 +13,7 @@ mod hostile;
 mod interfaces;
 mod limits;
 mod outbound;
+mod quick;
 mod services;
 mod stale;
 mod streaming;

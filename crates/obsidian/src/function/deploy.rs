@@ -40,7 +40,10 @@ pub(crate) struct DeployArguments {
     /// A step back to an older version is meant
     #[arg(long)]
     allow_older: bool,
-    /// Deploy again whenever the file changes, signed with the key under versions of its own
+    /// Answer sooner: with code that is compiled quickly, until optimised code has taken its place
+    #[arg(long)]
+    quick: bool,
+    /// Deploy again whenever the file changes, quickly, signed with the key under versions of its own
     #[arg(long, conflicts_with = "envelope", requires = "path")]
     watch: bool,
     #[command(flatten)]
@@ -123,7 +126,12 @@ impl DeployArguments {
             let envelope = self.envelope_of(&package, None)?;
             parts.insert(name.clone(), package.upload(admin, &envelope).await?);
         }
-        let mut body = json!({ "tenant": self.target.tenant, "parts": parts, "allow_older": self.allow_older });
+        let mut body = json!({
+            "tenant": self.target.tenant,
+            "parts": parts,
+            "allow_older": self.allow_older,
+            "quick": self.quick || self.watch,
+        });
         for (key, value) in [("name", json!(self.name)), ("root", json!(root)), ("public", json!(self.public))] {
             if !value.is_null() {
                 body[key] = value;
@@ -147,6 +155,9 @@ pub(super) fn show(changed: &Value) {
         micros("warm_us"),
         micros("switch_us")
     );
+    if changed["quick"] == true {
+        println!("compiled quickly: optimised code takes its place as soon as it is there");
+    }
     if let Some(previous) = changed["previous"].as_str() {
         println!("{previous} is kept ready: `obsidian fn rollback {}` goes back to it", text("name"));
     }

@@ -97,6 +97,8 @@ struct DeployShape {
     hosts: Option<BTreeSet<String>>,
     #[serde(default)]
     allow_older: bool,
+    #[serde(default)]
+    quick: bool,
 }
 
 fn default_tenant() -> String {
@@ -114,6 +116,7 @@ impl DeployShape {
             public: self.public,
             hosts: self.hosts,
             allow_older: self.allow_older,
+            quick: self.quick,
         })
     }
 }
@@ -141,6 +144,7 @@ struct ChangedShape {
     digest: String,
     previous: Option<String>,
     denied: Vec<String>,
+    quick: bool,
     load_us: u64,
     warm_us: u64,
     switch_us: u64,
@@ -157,6 +161,7 @@ impl From<Changed> for ChangedShape {
             digest: changed.digest.to_string(),
             previous: changed.previous,
             denied: changed.denied,
+            quick: changed.quick,
             load_us: micros(changed.load),
             warm_us: micros(changed.warm),
             switch_us: micros(changed.switch),

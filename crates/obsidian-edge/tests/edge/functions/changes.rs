@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use obsidian_edge::functions::Deploy;
 use obsidian_registry::Envelope;
 
 use super::site::{Site, conformance, default_tenant, hello, wanted};
@@ -53,6 +54,45 @@ impl Load {
         }
         (self.answered.load(Ordering::Relaxed), failures)
     }
+}
+
+/// A hello in bytes that nobody has compiled yet.
+fn fresh_hello() -> Vec<u8> {
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let (name, content) = (b"moment", moment.to_le_bytes());
+    let mut component = hello();
+    // A custom section at the end: identifier, length, length of the name, name, content.
+    component.extend([0, (1 + name.len() + content.len()) as u8, name.len() as u8]);
+    component.extend(name.iter().chain(&content));
+    component
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deployed_quickly_gets_optimised_code_while_it_answers() {
+    let site = Site::new();
+    let (pop, functions) = site.pop().await;
+    site.deploy(&functions, &hello(), "1.0.0", "").await.unwrap();
+    let load = Load::start(pop.local_addr(), 4);
+    load.passed(20).await;
+    let component = fresh_hello();
+    let signature = site.sign(&component, "shop", "2.0.0", "");
+    functions.upload(signature.digest, component).await.unwrap();
+    let changed = functions.deploy(Deploy { quick: true, ..wanted("default", signature) }).await.unwrap();
+    assert!(changed.quick && changed.version == "2.0.0", "{changed:?}");
+    while functions.view(&default_tenant(), "shop").unwrap().current.unwrap().quick {
+        load.passed(1).await;
+    }
+    load.passed(20).await;
+    let view = functions.view(&default_tenant(), "shop").unwrap();
+    let (current, previous) = (view.current.unwrap(), view.previous.unwrap());
+    assert_eq!((current.version.as_str(), previous.version.as_str()), ("2.0.0", "1.0.0"));
+    assert!(current.answered > 0);
+    // The same again finds good code.
+    let again = functions.roll_back(&default_tenant(), "shop").await.unwrap();
+    assert!(!again.quick && again.version == "1.0.0", "{again:?}");
+    let (answered, failures) = load.end().await;
+    assert!(failures.is_empty() && answered >= 60, "{answered} answered: {failures:?}");
+    pop.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,7 @@ fn only(name: &str, part: Option<Signature>) -> Deploy {
         hosts: None,
         tenant: default_tenant(),
         allow_older: false,
+        quick: false,
     }
 }
 

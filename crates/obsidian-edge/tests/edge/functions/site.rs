@@ -119,6 +119,7 @@ pub(crate) fn wanted(tenant: &str, root: Signature) -> Deploy {
         public: Some(true),
         hosts: Some(BTreeSet::new()),
         allow_older: false,
+        quick: false,
     }
 }
 
