@@ -181,7 +181,8 @@ impl FunctionHost {
     }
 
     /// As [`Self::load`], for whoever wants an answer soon: where no compiled code is at hand, code is made that is
-    /// there several times as fast and runs at two thirds of the speed. [`FunctionModule::is_quick`] tells; loading again gives good code.
+    /// there several times as fast and runs at two thirds of the speed. [`FunctionModule::is_quick`] tells; loading
+    /// again gives good code.
     ///
     /// # Errors
     /// As [`Self::load`].
