@@ -139,7 +139,9 @@ impl Capabilities {
             if entries.len() > MAX_MANIFEST_GRANTS {
                 return Err(ManifestError::Grants(list));
             }
-            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
+            // Upstreams have models with a slash in their names.
+            let marks = if list == "models" { "-_.:/" } else { "-_.:" };
+            let plain = |character: char| character.is_ascii_alphanumeric() || marks.contains(character);
             let wrong = |entry: &&String| entry.is_empty() || entry.len() > 255 || !entry.chars().all(plain);
             if let Some(entry) = entries.iter().find(wrong) {
                 return Err(ManifestError::Entry { list, entry: entry.chars().take(64).collect() });
@@ -187,6 +189,10 @@ mod tests {
         assert!(matches!(&wildcard, ManifestError::Form(reason) if reason.contains("`*` names no host")), "{wildcard}");
         let path = with("[capabilities]\nstores = [\"a/b\"]");
         assert!(matches!(path, ManifestError::Entry { list: "stores", .. }));
+        let models = |names: &str| format!("name = \"a\"\nversion = \"1.0.0\"\n[capabilities]\nmodels = [{names}]\n");
+        assert!(Manifest::parse(&models("\"acme/large:8b\"")).is_ok());
+        let wildcard = Manifest::parse(&models("\"*\"")).unwrap_err();
+        assert!(matches!(wildcard, ManifestError::Entry { list: "models", .. }));
         let memory = with("[limits]\nmemory_bytes = 1");
         assert!(memory.to_string().contains("memory_bytes is 1: set it between 65536 and"), "{memory}");
         assert!(matches!(with("[limits]\nmemory = 1"), ManifestError::Form(reason) if reason.contains("memory")));
