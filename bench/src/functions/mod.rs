@@ -19,8 +19,9 @@ use async_trait::async_trait;
 use http_body_util::BodyExt as _;
 use obsidian_registry::{Artifact, Verified};
 use obsidian_sandbox::functions::{
-    FunctionBody, FunctionHost, FunctionHostOptions, FunctionLog, FunctionModule, FunctionServices, KeyPage, KeyValue,
-    KeyValueError, LogLine, Outbound, OutboundCall, OutboundError, StoreName, empty,
+    Chat, ChatCall, ChatError, ChatStream, FunctionBody, FunctionHost, FunctionHostOptions, FunctionLog,
+    FunctionModule, FunctionServices, KeyPage, KeyValue, KeyValueError, LogLine, Outbound, OutboundCall, OutboundError,
+    StoreName, empty,
 };
 use obsidian_sandbox::{EngineOptions, Engines};
 use obsidian_types::{FunctionGrants, FunctionLimits, TenantId};
@@ -72,6 +73,12 @@ impl Outbound for Nothing {
     }
 }
 
+impl Chat for Nothing {
+    fn ask(&self, call: ChatCall) -> Result<ChatStream, ChatError> {
+        Err(ChatError::UnknownModel(call.model))
+    }
+}
+
 impl FunctionLog for Nothing {
     fn write(&self, _: LogLine) {}
 }
@@ -82,7 +89,8 @@ fn engines(directory: &Path) -> anyhow::Result<Engines> {
 
 fn host(engines: &Engines, options: &FunctionHostOptions) -> anyhow::Result<FunctionHost> {
     let nothing = Arc::new(Nothing);
-    let services = FunctionServices { key_value: nothing.clone(), outbound: nothing.clone(), log: nothing };
+    let services =
+        FunctionServices { key_value: nothing.clone(), outbound: nothing.clone(), chat: nothing.clone(), log: nothing };
     Ok(FunctionHost::new(engines, options, services)?)
 }
 

@@ -46,6 +46,7 @@ impl Edge {
         };
         let pop = Arc::new(Pop::new(config, parts, tls.clone()));
         guests::restore(&pop).await;
+        pop.parts.functions.iter().for_each(|functions| functions.serve_models(&pop));
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         let door = Door { pop: pop.clone(), routes: routes(pop.clone()), tls: tls.clone(), stop: stop.clone(), grace };

@@ -15,6 +15,7 @@ mod certificate;
 mod config;
 mod edge;
 mod fault;
+mod fresh;
 pub mod functions;
 mod guests;
 mod http;

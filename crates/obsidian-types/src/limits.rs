@@ -200,6 +200,8 @@ pub const DEFAULT_FUNCTION_CPU_MS: u64 = 2_000;
 pub const DEFAULT_FUNCTION_BODY_BYTES: u64 = 64 << 20;
 /// Outbound requests in flight in one instance unless told otherwise.
 pub const DEFAULT_FUNCTION_OUTBOUND: u32 = 8;
+/// Answers of models that one instance of a function may have on their way; the next is refused.
+pub const MAX_FUNCTION_CHATS: u32 = 4;
 /// Function instances alive at once on one node, over all tenants.
 pub const MAX_LIVE_FUNCTIONS: u32 = 12_000;
 /// Requests to functions that run at once on one node, each with a stack; the next waits or gets 503.

@@ -39,7 +39,7 @@ pub(crate) struct UpArguments {
     /// Speak plain HTTP beyond loopback, because a proxy in front speaks TLS
     #[arg(long)]
     allow_plaintext: bool,
-    /// TOML file with the keys of `[functions]`; without it functions get every store and every public host they ask for
+    /// TOML file with the keys of `[functions]`; without it functions get every store, model and public host they ask for
     #[arg(long)]
     functions_file: Option<PathBuf>,
     /// An OpenAI-compatible upstream for the core route, for example https://api.example.com/v1

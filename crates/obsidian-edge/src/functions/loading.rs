@@ -79,10 +79,12 @@ impl Inner {
         let (mut grants, denied) = self.settings.policy.decide(&key.tenant, &module, &asked, &statement.limits)?;
         let mut tenant = key.tenant.clone();
         if let Purpose::Shadow { outbound } = purpose {
-            // A copy must not do a second time what the original did: its stores are its own, and it stays inside.
+            // A copy must not do a second time what the original did: its stores are its own, it stays inside, and no
+            // model answers twice at the tenant's expense.
             tenant = shadow_tenant(&tenant);
             if !outbound {
                 grants.outbound.clear();
+                grants.models.clear();
             }
         }
         let facts = Facts {
@@ -150,9 +152,17 @@ fn missing(what: &str, digest: Digest, error: &std::io::Error) -> ChangeError {
     ChangeError::NotFound(format!("the {what} {digest} cannot be read: {error}: upload it first"))
 }
 
-/// Whose stores a candidate uses: no tenant's name has this character.
+/// What a candidate's tenant is called after the tenant's own name, in which this character cannot be.
+const SHADOW: &str = "#shadow";
+
+/// Whose stores a candidate uses.
 fn shadow_tenant(tenant: &TenantId) -> TenantId {
-    TenantId::new(format!("{tenant}#shadow"))
+    TenantId::new(format!("{tenant}{SHADOW}"))
+}
+
+/// The tenant whose function this is, a candidate or not.
+pub(super) fn owner(tenant: &TenantId) -> TenantId {
+    TenantId::new(tenant.as_str().strip_suffix(SHADOW).unwrap_or(tenant.as_str()))
 }
 
 /// One component of the root and what fills its imports.

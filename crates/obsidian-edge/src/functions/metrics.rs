@@ -37,6 +37,7 @@ pub(crate) fn describe() {
     describe_counter!("obsidian_function_answers_total", "Requests that a function answered.");
     describe_counter!("obsidian_function_failures_total", "Requests that a function did not answer, by kind.");
     describe_counter!("obsidian_function_outbound_total", "Requests of functions outwards, by outcome.");
+    describe_counter!("obsidian_function_chat_total", "Questions of functions to models, by outcome.");
     describe_counter!("obsidian_function_log_dropped_total", "Log lines of functions that were too many.");
     describe_counter!("obsidian_function_shadow_total", "Requests copied to candidates, by how the answers compare.");
 }

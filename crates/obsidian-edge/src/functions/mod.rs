@@ -9,6 +9,7 @@
 
 pub(crate) mod admin;
 mod changes;
+mod chat;
 mod deployment;
 mod disk;
 mod error;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::changes::blocking;
 pub use self::changes::{Changed, Deploy, ShadowStart, Signature};
+use self::chat::Models;
 use self::deployment::Key;
 use self::deployment::Table;
 pub(crate) use self::deployment::{Deployed, Version};
@@ -58,6 +60,7 @@ pub(crate) use self::slots::Slot;
 use self::slots::Slots;
 use self::store::Stores;
 pub use self::view::{FunctionView, VersionView};
+use crate::pop::Pop;
 
 /// Changes of different deployments that go on at once.
 const LANES: usize = 32;
@@ -71,6 +74,7 @@ struct Inner {
     host: FunctionHost,
     disk: Disk,
     logs: Arc<Logs>,
+    models: Arc<Models>,
     table: ArcSwap<Table>,
     /// Held for the moment in which a change becomes visible.
     committing: Mutex<()>,
@@ -105,9 +109,11 @@ impl Functions {
             None => client,
         };
         let logs = Arc::new(Logs::default());
+        let models = Arc::new(Models::default());
         let services = FunctionServices {
             key_value: Arc::new(stores),
             outbound: Arc::new(Outwards::new(client)),
+            chat: models.clone(),
             log: logs.clone(),
         };
         let options = FunctionHostOptions {
@@ -122,6 +128,7 @@ impl Functions {
             host,
             disk,
             logs,
+            models,
             table: ArcSwap::default(),
             committing: Mutex::default(),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -131,6 +138,11 @@ impl Functions {
         });
         inner.restore().map_err(|error| file(&directory, error.to_string()))?;
         Ok(Self(inner))
+    }
+
+    /// From now on functions may ask the models of `pop`. Called in the runtime on which its requests run.
+    pub(crate) fn serve_models(&self, pop: &Arc<Pop>) {
+        self.0.models.serve(pop);
     }
 
     /// Where and how the administration listens.

@@ -111,7 +111,7 @@ pub enum GrantError {
 }
 
 impl NodePolicy {
-    /// What a node grants for trying things out: every store, and every public host that a module asks for.
+    /// What a node grants for trying things out: every store and model, and every public host that a module asks for.
     pub fn development() -> Self {
         let all = Grant { outbound: Granted::All, stores: Granted::All, models: Granted::All, ..Grant::default() };
         Self { ceilings: generous(), grants: vec![all] }

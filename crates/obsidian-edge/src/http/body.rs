@@ -48,6 +48,12 @@ impl BodyBudget {
     fn charge(&self) -> Charge {
         Charge { used: self.used.clone(), bytes: 0 }
     }
+
+    /// Counts `bytes` at once, unless that is over `budget`.
+    pub(crate) fn take(&self, bytes: usize, budget: usize) -> Result<Charge, ApiError> {
+        let mut charge = self.charge();
+        if charge.grow(bytes, budget) { Ok(charge) } else { Err(over_budget()) }
+    }
 }
 
 impl Charge {
@@ -69,6 +75,11 @@ impl Drop for Charge {
         let before = self.used.fetch_sub(self.bytes, Ordering::Relaxed);
         gauge!("obsidian_body_bytes").set(before.saturating_sub(self.bytes) as f64);
     }
+}
+
+fn over_budget() -> ApiError {
+    metrics::counter!("obsidian_admission_rejected_total", "reason" => "body_budget").increment(1);
+    ApiError::unavailable("overloaded", "Too many large requests are on this POP: try again shortly.")
 }
 
 /// Reads the whole body. Past the limit the rest is read and thrown away, up to a second limit: a client that is
@@ -114,9 +125,7 @@ pub(super) async fn read(
             continue;
         }
         if !charge.grow(data.len(), limits.body_budget_bytes) {
-            metrics::counter!("obsidian_admission_rejected_total", "reason" => "body_budget").increment(1);
-            let message = "Too many large requests are on this POP: try again shortly.";
-            return Err(ApiError::unavailable("overloaded", message));
+            return Err(over_budget());
         }
         collected.extend_from_slice(&data);
     }

@@ -40,36 +40,48 @@ pub(super) async fn enter(pop: &Pop, head: &Parts, body: Body) -> Result<Entered
     Ok(Entered { tenant: caller.tenant, body, began: Instant::now(), arrival, charge })
 }
 
+impl Entered {
+    /// Waits for a place in the queue.
+    pub(super) async fn seat(self, pop: &Pop, requests: &[ChatRequest]) -> Result<Seat, ApiError> {
+        let Self { body, arrival, charge, .. } = self;
+        let bytes = body.len();
+        // Parsed by now; what waits is the request, not its JSON.
+        drop(body);
+        Seat::wait(pop, arrival, charge, bytes, requests).await
+    }
+}
+
 /// What a running request holds: its place, and its body's part of the budget.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     place: Place,
     _charge: Charge,
 }
 
 impl Seat {
-    /// Tells what the request has used.
-    pub(super) fn spent(&self, tokens: u64) {
-        self.place.spent(tokens);
-    }
-}
-
-impl Entered {
-    /// Waits for a place in the queue; each answer to be made counts as one.
-    pub(super) async fn seat(self, pop: &Pop, requests: &[ChatRequest]) -> Result<Seat, ApiError> {
-        let Self { body, arrival, charge, .. } = self;
+    /// Waits for a place for requests whose prompts have `bytes` bytes; each answer to be made counts as one.
+    pub(crate) async fn wait(
+        pop: &Pop,
+        arrival: Arrival,
+        charge: Charge,
+        bytes: usize,
+        requests: &[ChatRequest],
+    ) -> Result<Self, ApiError> {
         let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or_default();
         if let Some(most) = pop.limits().answer_tokens.filter(|most| longest > *most) {
             let message = format!("Invalid 'max_tokens': this server's answers have at most {most} tokens.");
             return Err(ApiError::invalid("max_tokens", "integer_above_max_value", message));
         }
         // A byte in four is a token or less in most text; templates and tools add to it. Only proportions matter.
-        let prompt = body.len() as u64 / 4;
+        let prompt = bytes as u64 / 4;
         let choices = requests.iter().map(|request| request.choices).sum::<u32>().max(1);
         let tokens = prompt + u64::from(longest) * u64::from(choices);
         let cost = Cost { places: choices as usize, tokens };
-        // Parsed by now; what waits is the request, not its JSON.
-        drop(body);
         let place = arrival.place(cost).await.map_err(|away| away.to_api())?;
-        Ok(Seat { place, _charge: charge })
+        Ok(Self { place, _charge: charge })
+    }
+
+    /// Tells what the request has used.
+    pub(crate) fn spent(&self, tokens: u64) {
+        self.place.spent(tokens);
     }
 }

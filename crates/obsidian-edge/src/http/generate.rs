@@ -19,6 +19,7 @@ use super::identity::{ClientAddress, RequestName};
 use super::running::Running;
 use super::{X_REASON, X_ROUTE, entry, error, json, put};
 use crate::fault::Fault;
+use crate::fresh::Fresh;
 use crate::openai::chat::{self, ChatAnswer};
 use crate::openai::completions::{self, TextAnswer};
 use crate::openai::error::ApiError;
@@ -76,22 +77,6 @@ async fn serve(pop: &Arc<Pop>, request: Request, read: Read) -> Response {
         }
     };
     answered.unwrap_or_else(|refusal| error(pop, &refusal))
-}
-
-/// Random values drawn for one request.
-struct Fresh {
-    id: String,
-    seed: u64,
-}
-
-impl Fresh {
-    fn draw() -> Result<Self, Fault> {
-        let mut bytes = [0u8; 24];
-        getrandom::fill(&mut bytes).map_err(|_| Fault::Internal)?;
-        let (id, seed) = bytes.split_at(16);
-        let seed = seed.iter().fold(0u64, |seed, byte| (seed << 8) | u64::from(*byte));
-        Ok(Self { id: crate::tenants::hexadecimal(id), seed })
-    }
 }
 
 /// A request that runs.

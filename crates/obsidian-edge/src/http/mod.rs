@@ -29,6 +29,7 @@ use serde_json::Value;
 pub(crate) use self::body::BodyBudget;
 pub(crate) use self::connections::Addresses;
 pub use self::cors::{Cors, CorsError};
+pub(crate) use self::entry::Seat;
 use crate::openai::error::ApiError;
 use crate::pop::{Pop, unix_seconds};
 use crate::tenants::{Caller, Unknown};

@@ -10,7 +10,7 @@ use crate::standin::{Manner, Site, WELL};
 use crate::support::{Pop, ask, drafter, with};
 
 /// A POP whose hub thinks for a while about every window: its streams last long enough to look at them.
-async fn slow_pop() -> (Site, Pop, Value) {
+pub(crate) async fn slow_pop() -> (Site, Pop, Value) {
     let drafter = drafter();
     let site = Site::start(&drafter, Manner { pause: Duration::from_millis(150), ..WELL }).await;
     let link = site.link().await;
@@ -19,7 +19,7 @@ async fn slow_pop() -> (Site, Pop, Value) {
 }
 
 /// Asks until a request gets `status`.
-async fn until_status(address: SocketAddr, status: u16) {
+pub(crate) async fn until_status(address: SocketAddr, status: u16) {
     let reached = async {
         while chat(address, &with(ask("edge", "hi"), json!({"max_tokens": 1}))).await.status != status {
             tokio::time::sleep(Duration::from_millis(2)).await;

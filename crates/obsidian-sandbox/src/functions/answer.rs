@@ -145,6 +145,7 @@ async fn serve(
         reply.verdict.cut(BodyError::BrokenOff(failure.kind().to_owned()));
         return Err(failure);
     }
+    instance.store.data_mut().end_chats();
     instance.uses += 1;
     if instance.uses < module.origin.grants.limits.reuse {
         module.warm.put(instance);

@@ -32,7 +32,7 @@ pub use self::error::FunctionError;
 pub use self::host::{FunctionHost, FunctionHostOptions};
 pub use self::module::FunctionModule;
 pub use self::services::{
-    FunctionId, FunctionLog, FunctionServices, KeyPage, KeyValue, KeyValueError, LogLevel, LogLine, Outbound,
-    OutboundCall, OutboundError, StoreName,
+    Chat, ChatCall, ChatEnd, ChatError, ChatPiece, ChatStream, FunctionId, FunctionLog, FunctionServices, KeyPage,
+    KeyValue, KeyValueError, LogLevel, LogLine, Outbound, OutboundCall, OutboundError, StoreName,
 };
 pub use self::statistics::FunctionStatistics;

@@ -1,13 +1,14 @@
-//! What functions may use of the node, as object-safe traits: key-value stores, requests outwards, logs.
+//! What functions may use of the node, as object-safe traits: key-value stores, requests outwards, models, logs.
 //!
-//! The implementations live above this crate (redb and logs in `obsidian-edge`, connections in `obsidian-wire`). Grants
+//! The implementations live above this crate (redb, logs and the way to models in `obsidian-edge`, connections in `obsidian-wire`). Grants
 //! are checked here, before a service is asked; a service checks what only it can know, such as resolved addresses.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use obsidian_types::{OutboundGrant, TenantId};
+use futures::stream::BoxStream;
+use obsidian_types::{FinishReason, Message, OutboundGrant, PromptText, TenantId, Usage};
 
 use super::body::FunctionBody;
 
@@ -18,6 +19,8 @@ pub struct FunctionServices {
     pub key_value: Arc<dyn KeyValue>,
     /// Requests outwards.
     pub outbound: Arc<dyn Outbound>,
+    /// Models.
+    pub chat: Arc<dyn Chat>,
     /// Where log lines go.
     pub log: Arc<dyn FunctionLog>,
 }
@@ -181,6 +184,97 @@ pub enum OutboundError {
 pub trait Outbound: Send + Sync {
     /// Sends one, and returns the response when its head has arrived.
     async fn send(&self, call: OutboundCall) -> Result<http::Response<FunctionBody>, OutboundError>;
+}
+
+/// A question to a model, which was granted. Lengths and numbers are within their limits.
+#[derive(Clone, Debug)]
+pub struct ChatCall {
+    /// Who asks.
+    pub function: FunctionId,
+    /// The model, by the name that was granted.
+    pub model: String,
+    /// Oldest first, never empty.
+    pub messages: Vec<Message>,
+    /// Most tokens of the answer, if it says so.
+    pub max_tokens: Option<u32>,
+    /// As in [`obsidian_types::Sampling`].
+    pub temperature: f32,
+    /// As in [`obsidian_types::Sampling`].
+    pub top_p: f32,
+    /// Names the noise; drawn for each question that names none.
+    pub seed: Option<u64>,
+    /// Texts that end the answer.
+    pub stop: Vec<PromptText>,
+}
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatPiece {
+    /// More text, for the function to see.
+    Text(PromptText),
+    /// It is complete.
+    End(ChatEnd),
+}
+
+/// What is known when an answer is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatEnd {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// What it used.
+    pub usage: Usage,
+    /// The model that answered.
+    pub model: String,
+}
+
+/// Why there is no answer, or no more of it. Never quotes a message: it goes to the function's log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChatError {
+    /// The node serves no such model now.
+    #[error("this node serves no model `{0}`: GET /v1/models lists those it has")]
+    UnknownModel(String),
+    /// A message or a number is not what it may be.
+    #[error("{0}")]
+    Invalid(String),
+    /// More text than the node or the model takes.
+    #[error("{0}")]
+    TooLong(String),
+    /// The tenant, the instance or the node has as much to do as it may.
+    #[error("{reason}")]
+    Busy {
+        /// Who, and what to do.
+        reason: String,
+        /// When to try again, seconds.
+        retry_after: u32,
+    },
+    /// It went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl ChatError {
+    /// A short stable name, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownModel(_) => "unknown_model",
+            Self::Invalid(_) => "invalid",
+            Self::TooLong(_) => "too_long",
+            Self::Busy { .. } => "busy",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Pieces as they come, with [`ChatPiece::End`] or an error last. Dropping it ends the work.
+pub type ChatStream = BoxStream<'static, Result<ChatPiece, ChatError>>;
+
+/// Asks the node's models.
+pub trait Chat: Send + Sync {
+    /// Asks. Never waits: what takes time happens in the stream. May be called on any thread.
+    ///
+    /// # Errors
+    /// [`ChatError`] for what is known at once.
+    fn ask(&self, call: ChatCall) -> Result<ChatStream, ChatError>;
 }
 
 /// How much a log line matters.

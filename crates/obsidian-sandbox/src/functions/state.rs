@@ -9,6 +9,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::error::FunctionError;
+use super::imports::InFlight;
 use super::imports::outbound::Hooks;
 use super::lane::Lane;
 use super::meter::Meter;
@@ -33,6 +34,8 @@ pub(super) struct FunctionState {
     pub(super) table: ResourceTable,
     pub(super) origin: Arc<Origin>,
     pub(super) log: Arc<LogBudget>,
+    /// Answers of models.
+    pub(super) chats: InFlight,
     hooks: Hooks,
     limiter: Limiter,
     turn: Turn,
@@ -67,6 +70,7 @@ impl FunctionState {
             table,
             origin: origin.clone(),
             hooks: Hooks::new(origin, &log),
+            chats: InFlight::default(),
             log,
             limiter: Limiter::new(limits),
             turn: Turn { meter: meter.clone(), exceeded: false },

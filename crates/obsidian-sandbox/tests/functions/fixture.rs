@@ -18,7 +18,7 @@ use obsidian_sandbox::functions::{
 use obsidian_sandbox::{EngineOptions, Engines, SandboxError};
 use obsidian_types::{FunctionGrants, FunctionLimits, TenantId};
 
-use crate::services::{Client, Lines, Stores};
+use crate::services::{Client, Lines, Models, Stores};
 
 /// Compiled code shared by all tests and runs.
 fn cache() -> PathBuf {
@@ -29,19 +29,22 @@ fn cache() -> PathBuf {
 pub(crate) struct Node {
     pub(crate) host: FunctionHost,
     lines: Arc<Lines>,
+    pub(crate) models: Arc<Models>,
 }
 
 impl Node {
     pub(crate) fn new(options: &FunctionHostOptions) -> Self {
         let engines = Engines::new(&EngineOptions { function_instances: 4, ..EngineOptions::new(cache()) });
         let lines = Arc::new(Lines::default());
+        let models = Arc::new(Models::default());
         let services = FunctionServices {
             key_value: Arc::new(Stores::default()),
             outbound: Arc::new(Client::default()),
+            chat: models.clone(),
             log: lines.clone(),
         };
         let host = FunctionHost::new(&engines.expect("engines start"), options, services).expect("the host starts");
-        Self { host, lines }
+        Self { host, lines, models }
     }
 
     /// Loads a function for a tenant.

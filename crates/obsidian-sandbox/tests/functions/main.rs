@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what a test sets up must be there")]
 
 mod answers;
+mod chat;
 mod component;
 mod denied;
 mod density;

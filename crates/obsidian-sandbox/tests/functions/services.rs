@@ -1,17 +1,20 @@
-//! What the node gives to functions, in memory: stores, a log that keeps its lines, and a client for loopback. The
-//! node's own (`obsidian-edge`, `obsidian-wire`) cannot be reached from here.
+//! What the node gives to functions, in memory: stores, a log that keeps its lines, a client for loopback, and models
+//! that say what they were told. The node's own (`obsidian-edge`, `obsidian-wire`) cannot be reached from here.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use obsidian_sandbox::functions::{
-    BodyError, FunctionBody, FunctionLog, KeyPage, KeyValue, KeyValueError, LogLine, Outbound, OutboundCall,
-    OutboundError, StoreName,
+    BodyError, Chat, ChatCall, ChatEnd, ChatError, ChatPiece, ChatStream, FunctionBody, FunctionLog, KeyPage, KeyValue,
+    KeyValueError, LogLine, Outbound, OutboundCall, OutboundError, StoreName,
 };
 use obsidian_types::limits::{MAX_STORE_KEY_BYTES, MAX_STORE_PAGE, MAX_STORE_VALUE_BYTES};
+use obsidian_types::{FinishReason, PromptText, Usage};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -137,5 +140,73 @@ impl Outbound for Client {
         let sent = sender.send_request(http::Request::from_parts(parts, body)).await;
         let response = sent.map_err(|error| failed(&error))?;
         Ok(response.map(|body| body.map_err(|error| BodyError::BrokenOff(error.to_string())).boxed_unsync()))
+    }
+}
+
+/// Models by name: `echo` says the last message word by word, `endless` says one word and thinks for ever, `full` has no
+/// room, `breaks` fails after a word.
+#[derive(Default)]
+pub(crate) struct Models {
+    asked: Mutex<Vec<ChatCall>>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Models {
+    /// What one tenant's functions have asked so far.
+    pub(crate) fn asked(&self, tenant: &str) -> Vec<ChatCall> {
+        let asked = self.asked.lock().expect("no test panics while it holds the questions");
+        asked.iter().filter(|call| call.function.tenant.as_str() == tenant).cloned().collect()
+    }
+
+    /// Answers on their way.
+    pub(crate) fn alive(&self) -> usize {
+        self.alive.load(Ordering::SeqCst)
+    }
+}
+
+/// Counts an answer for as long as somebody holds it.
+struct Alive(Arc<AtomicUsize>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Chat for Models {
+    fn ask(&self, call: ChatCall) -> Result<ChatStream, ChatError> {
+        self.asked.lock().expect("no test panics while it holds the questions").push(call.clone());
+        let said = call.messages.last().map(|message| message.content.expose().to_owned()).unwrap_or_default();
+        let text = |word: &str| Ok(ChatPiece::Text(PromptText::from(word)));
+        let mut pieces: Vec<_> = said.split_inclusive(' ').map(text).collect();
+        match call.model.as_str() {
+            "echo" => {
+                let words = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+                let usage = Usage { prompt_tokens: 7, completion_tokens: words, ..Usage::default() };
+                let end = ChatEnd { reason: FinishReason::Stop, usage, model: "echo-1".to_owned() };
+                pieces.push(Ok(ChatPiece::End(end)));
+            }
+            "endless" => pieces.truncate(1),
+            "breaks" => {
+                pieces.truncate(1);
+                pieces.push(Err(ChatError::Failed("no model could finish the answer".to_owned())));
+            }
+            "full" => return Err(ChatError::Busy { reason: "the queue is full".to_owned(), retry_after: 3 }),
+            other => return Err(ChatError::UnknownModel(other.to_owned())),
+        }
+        self.alive.fetch_add(1, Ordering::SeqCst);
+        let alive = Alive(self.alive.clone());
+        let rest = futures::stream::pending().boxed();
+        let pieces = futures::stream::iter(pieces).chain(if call.model == "endless" {
+            rest
+        } else {
+            futures::stream::empty().boxed()
+        });
+        Ok(pieces
+            .map(move |piece| {
+                let _held = &alive;
+                piece
+            })
+            .boxed())
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here misbehaves: that is `guests/hostile/function`.
 
 mod answer;
+mod chat;
 mod denied;
 mod host;
 mod outbound;
@@ -31,7 +32,8 @@ type Outcome = Result<(), Failure>;
 type Handler = fn(Call) -> Outcome;
 
 /// The first segment of the path, and what answers it.
-const ROUTES: [(&str, Handler); 23] = [
+const ROUTES: [(&str, Handler); 24] = [
+    ("chat", chat::ask),
     ("clocks", host::clocks),
     ("config", host::config),
     ("denied", denied::report),

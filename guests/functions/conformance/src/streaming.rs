@@ -34,6 +34,16 @@ fn read(request: &IncomingRequest, mut each: impl FnMut(&[u8]) -> Outcome) -> Re
     }
 }
 
+/// The whole body as text.
+pub(crate) fn whole(request: &IncomingRequest) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    read(request, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(String::from_utf8(bytes)?)
+}
+
 /// The request's body and trailers, each piece sent on before the next is read. The head goes out first.
 pub(crate) fn echo(call: Call) -> Outcome {
     let kind = call.header("content-type").unwrap_or_else(|| "application/octet-stream".to_owned());

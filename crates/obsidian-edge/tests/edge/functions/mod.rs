@@ -3,6 +3,7 @@
 mod administration;
 mod capabilities;
 mod changes;
+mod chat;
 mod composition;
 mod guests;
 mod serving;

@@ -1,7 +1,6 @@
 //! `wasi:http/outgoing-handler`: requests to the hosts that were granted, through the node's own client.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use http_body_util::BodyExt as _;
 use obsidian_types::OutboundGrant;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::in_flight::{InFlight, OnItsWay};
 use crate::functions::body::BodyError;
 use crate::functions::origin::Origin;
 use crate::functions::output::{LogBudget, write_line};
@@ -25,12 +25,13 @@ type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Ended), Er
 pub(in crate::functions) struct Hooks {
     origin: Arc<Origin>,
     log: Arc<LogBudget>,
-    in_flight: Arc<AtomicU32>,
+    /// Until the response of each has been read.
+    in_flight: InFlight,
 }
 
 impl Hooks {
     pub(in crate::functions) fn new(origin: &Arc<Origin>, log: &Arc<LogBudget>) -> Self {
-        Self { origin: origin.clone(), log: log.clone(), in_flight: Arc::new(AtomicU32::new(0)) }
+        Self { origin: origin.clone(), log: log.clone(), in_flight: InFlight::default() }
     }
 
     /// The grant that covers a request, or why there is none.
@@ -47,24 +48,12 @@ impl Hooks {
         }
     }
 
-    fn enter(&self) -> Result<InFlight, Error> {
-        let limit = self.origin.grants.limits.outbound_connections;
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    fn enter(&self) -> Result<OnItsWay, Error> {
+        self.in_flight.enter(self.origin.grants.limits.outbound_connections).ok_or_else(|| {
             let module = self.origin.id.module.clone();
             metrics::counter!("obsidian_function_outbound_refused_total", "function" => module).increment(1);
-            return Err(Error::ConnectionLimitReached);
-        }
-        Ok(InFlight(self.in_flight.clone()))
-    }
-}
-
-/// One of the requests that an instance may have in flight, until its response has been read.
-struct InFlight(Arc<AtomicU32>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+            Error::ConnectionLimitReached
+        })
     }
 }
 
