@@ -25,6 +25,9 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 const MAX_HOST_CALL_BYTES: usize = 16 << 20;
 /// Bytes of all headers of one request or response.
 const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Turns that a guest computes after it was refused memory until it counts as having coped: one that gives up has
+/// trapped long before.
+const COPING_TURNS: u32 = 8;
 
 /// The data of one store.
 pub(super) struct FunctionState {
@@ -89,6 +92,7 @@ impl FunctionState {
                 turn.exceeded = true;
                 return Ok(UpdateDeadline::Interrupt);
             }
+            store.data_mut().limiter.turned();
             Ok(UpdateDeadline::Yield(1))
         });
         Ok(store)
@@ -99,6 +103,7 @@ impl FunctionState {
         let fuel = store.data().origin.grants.limits.fuel;
         let state = store.data_mut();
         state.turn = Turn { meter: meter.clone(), exceeded: false };
+        state.limiter.denied = None;
         state.log.renew();
         store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);
         store.set_epoch_deadline(1);
@@ -119,7 +124,7 @@ impl FunctionState {
         if trap == Some(&wasmtime::Trap::OutOfFuel) {
             return FunctionError::Fuel { module, limit: limits.fuel.unwrap_or_default() };
         }
-        match self.limiter.denied.take() {
+        match self.limiter.denied.take().map(|(what, _)| what) {
             Some(Denied::Memory) => return FunctionError::Memory { module, limit_bytes: limits.memory_bytes },
             Some(Denied::Table) => return FunctionError::Table { module, limit: limits.table_elements },
             None => {}
@@ -167,15 +172,18 @@ enum Denied {
     Table,
 }
 
-/// Holds all memories and all tables of one instance to their limits, and remembers what it refused: guests turn the
-/// refusal into a trap of their own.
+/// Holds all memories and all tables of one instance to their limits, and remembers what it refused, because guests turn
+/// the refusal into a trap of their own. It forgets a refusal with which the guest has coped, by computing on or by
+/// coming to the end of its request: what it fails of later is something else. (That more is granted says nothing: who
+/// gives up may need a little for its last words.)
 struct Limiter {
     memory_limit: usize,
     growth: bool,
     table_limit: usize,
     memory: usize,
     table: usize,
-    denied: Option<Denied>,
+    /// What it refused last, and turns since.
+    denied: Option<(Denied, u32)>,
 }
 
 impl Limiter {
@@ -189,6 +197,14 @@ impl Limiter {
             denied: None,
         }
     }
+
+    /// The guest has computed for another turn.
+    fn turned(&mut self) {
+        self.denied = match self.denied {
+            Some((what, turns)) if turns < COPING_TURNS => Some((what, turns + 1)),
+            _ => None,
+        };
+    }
 }
 
 impl ResourceLimiter for Limiter {
@@ -197,7 +213,7 @@ impl ResourceLimiter for Limiter {
         // A memory that is made comes from nothing; that is not growth.
         let grows = current > 0 && desired > current;
         if total > self.memory_limit || (grows && !self.growth) {
-            self.denied = Some(Denied::Memory);
+            self.denied = Some((Denied::Memory, 0));
             return Ok(false);
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -210,7 +226,7 @@ impl ResourceLimiter for Limiter {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.table.saturating_add(desired.saturating_sub(current));
         if total > self.table_limit {
-            self.denied = Some(Denied::Table);
+            self.denied = Some((Denied::Table, 0));
             return Ok(false);
         }
         if maximum.is_some_and(|maximum| desired > maximum) {

@@ -69,6 +69,24 @@ fn memory() {
 }
 
 #[test]
+fn a_guest_that_copes_without_more_memory_fails_of_something_else_later() {
+    let limits = FunctionLimits { cpu_ms: 60_000, reuse: 2, ..short() };
+    let module = hostile("coping", limits);
+    block_on(async {
+        let failed = async |path: &str| get(&module, path).await.expect_err("it traps");
+        let at_once = failed("/cope?n=0").await;
+        assert!(matches!(at_once, FunctionError::Memory { .. }), "{at_once}");
+        // A billion rounds are far more than the turns that count as coping.
+        let later = failed("/cope?n=1000000000").await;
+        assert!(matches!(later, FunctionError::Trap { .. }), "{later}");
+        // The next request of the same instance starts anew.
+        assert_eq!(answer(&module, "/grow?n=1073741824").await.1, "refused\n");
+        let next = failed("/unreachable").await;
+        assert!(matches!(next, FunctionError::Trap { .. }), "{next}");
+    });
+}
+
+#[test]
 fn memory_without_growth_stays_what_it_was() {
     let module = hostile("no-growth", FunctionLimits { memory_growth: false, ..short() });
     assert_eq!(block_on(answer(&module, "/grow?n=65536")).1, "refused\n");

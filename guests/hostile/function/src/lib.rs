@@ -25,10 +25,11 @@ struct Attack {
 
 type Attacker = fn(Attack);
 
-const ATTACKS: [(&str, Attacker); 31] = [
+const ATTACKS: [(&str, Attacker); 32] = [
     ("abort", compute::abort),
     ("allocate", memory::allocate),
     ("clock-loop", compute::clock_loop),
+    ("cope", memory::cope),
     ("exit", compute::exit),
     ("flood", flood::lines),
     ("flood-line", flood::long_line),

@@ -25,6 +25,17 @@ pub(crate) fn grow(attack: Attack) {
     answer::text(attack.out, &text);
 }
 
+/// Is refused memory, computes for `n` rounds, and traps.
+pub(crate) fn cope(attack: Attack) {
+    let refused = raw::grow(1 << 15).is_none();
+    for round in 0..attack.number {
+        std::hint::black_box(round);
+    }
+    if refused {
+        raw::unreachable(attack);
+    }
+}
+
 /// Writes a pattern wherever it may: statics, heap, memory it adds, the stack.
 pub(crate) fn secret(attack: Attack) {
     raw::fill_static();
