@@ -66,6 +66,7 @@ pub mod core;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod hop;
 pub mod models;
 pub mod oci;
 pub mod outbound;

@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderName};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri, Version};
 use obsidian_types::limits::MAX_OUTBOUND_CONNECTIONS;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
@@ -29,17 +29,7 @@ pub use self::connect::{Resolver, SystemResolver};
 pub use self::error::OutboundFailure;
 pub use self::pool::RequestBody;
 use self::pool::{Key, Lease, Pool, Sender};
-
-/// Headers that are about one connection, not about the request.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::PROXY_AUTHENTICATE,
-    http::header::PROXY_AUTHORIZATION,
-    http::header::TRANSFER_ENCODING,
-    http::header::UPGRADE,
-];
+use crate::hop::remove_hop_by_hop;
 
 /// One request outwards.
 pub struct OutboundRequest {
@@ -209,20 +199,6 @@ fn key(owner: Arc<str>, private: bool, uri: &Uri) -> Result<Key, OutboundFailure
         return Err(wrong(&host, "its address names no host and port"));
     }
     Ok(Key { owner, host, port, encrypted, private })
-}
-
-/// Removes what is about one connection: it is no business of the next.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
 
 /// HTTP/1.1 names the path in its first line and the host in a header.

@@ -1,29 +1,16 @@
 //! Heads of requests and answers between client and function: what belongs to one connection stays behind.
 
 use axum::extract::Request;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, UPGRADE};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use obsidian_wire::hop::remove_hop_by_hop;
 
 use super::super::identity::{ClientAddress, RequestName};
 use super::super::put;
 use crate::openai::error::ApiError;
 use crate::pop::Pop;
 
-/// Headers about one connection (RFC 9110, section 7.6.1); `te` may say `trailers` and stays.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    EXPECT,
-];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -109,19 +96,6 @@ pub(super) fn promised<B>(method: &Method, response: &Response<B>) -> Option<u64
         return Some(0);
     }
     response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
 
 #[cfg(test)]
