@@ -20,11 +20,11 @@ use http_body_util::BodyExt as _;
 use obsidian_registry::{Artifact, Verified};
 use obsidian_sandbox::functions::{
     Chat, ChatCall, ChatError, ChatStream, FunctionBody, FunctionHost, FunctionHostOptions, FunctionLog,
-    FunctionModule, FunctionServices, KeyPage, KeyValue, KeyValueError, LogLine, Outbound, OutboundCall, OutboundError,
-    StoreName, empty,
+    FunctionModule, FunctionServices, KeyPage, KeyValue, KeyValueError, LogLine, Outbound, OutboundCall, StoreName,
+    empty,
 };
 use obsidian_sandbox::{EngineOptions, Engines};
-use obsidian_types::{FunctionGrants, FunctionLimits, TenantId};
+use obsidian_types::{FunctionGrants, FunctionLimits, OutboundError, TenantId};
 
 /// Where compiled code and downloads are kept between runs unless told otherwise.
 pub(crate) const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");

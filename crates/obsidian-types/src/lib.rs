@@ -6,6 +6,7 @@
 pub mod function;
 pub mod ids;
 pub mod limits;
+pub mod outbound;
 pub mod request;
 pub mod response;
 pub mod route;
@@ -15,6 +16,7 @@ pub mod trace;
 
 pub use function::{FunctionGrants, FunctionLimits, LimitError, OutboundGrant, OutboundGrantError};
 pub use ids::{ConversationId, ModelName, RequestId, TenantId, TokenId};
+pub use outbound::OutboundError;
 pub use request::{ChatRequest, Input, Message, Role, Sampling, Speculation};
 pub use response::{FinishReason, StageTimes, Usage};
 pub use route::{Residency, Tier};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http_body_util::BodyExt as _;
 use metrics::counter;
-use obsidian_sandbox::functions::{BodyError, FunctionBody, Outbound, OutboundCall, OutboundError};
-use obsidian_wire::outbound::{OutboundClient, OutboundFailure, OutboundRequest};
+use obsidian_sandbox::functions::{BodyError, FunctionBody, Outbound, OutboundCall};
+use obsidian_types::OutboundError;
+use obsidian_wire::outbound::{OutboundClient, OutboundRequest};
 
 /// Sends functions' requests.
 pub(super) struct Outwards {
@@ -31,34 +32,11 @@ impl Outbound for Outwards {
             first_byte_timeout: call.first_byte_timeout,
             between_bytes_timeout: call.between_bytes_timeout,
         };
-        let sent = self.client.send(request).await.map_err(told);
-        let outcome = sent.as_ref().map_or_else(outcome, |_| "answered");
+        let sent = self.client.send(request).await;
+        let outcome = sent.as_ref().map_or_else(OutboundError::kind, |_| "answered");
         counter!("obsidian_function_outbound_total", "tenant" => function.tenant.as_str().to_owned(),
             "module" => function.module, "outcome" => outcome)
         .increment(1);
         Ok(sent?.map(|body| body.map_err(|failure| BodyError::BrokenOff(failure.to_string())).boxed_unsync()))
-    }
-}
-
-fn outcome(error: &OutboundError) -> &'static str {
-    match error {
-        OutboundError::PrivateAddress { .. } => "not_public",
-        OutboundError::Resolve { .. } => "resolve",
-        OutboundError::Connect { .. } => "connect",
-        OutboundError::Tls { .. } => "tls",
-        OutboundError::Timeout { .. } => "timeout",
-        OutboundError::Protocol { .. } => "protocol",
-    }
-}
-
-fn told(failure: OutboundFailure) -> OutboundError {
-    match failure {
-        OutboundFailure::NotPublic { host, address, .. } => OutboundError::PrivateAddress { host, address },
-        OutboundFailure::Uri { host, reason } => OutboundError::Resolve { host, reason: reason.to_owned() },
-        OutboundFailure::Resolve { host, reason } => OutboundError::Resolve { host, reason },
-        OutboundFailure::Connect { host, reason } => OutboundError::Connect { host, reason },
-        OutboundFailure::Tls { host, reason } => OutboundError::Tls { host, reason },
-        OutboundFailure::Timeout { host, step } => OutboundError::Timeout { host, step },
-        OutboundFailure::Protocol { host, reason } => OutboundError::Protocol { host, reason },
     }
 }

@@ -33,6 +33,6 @@ pub use self::host::{FunctionHost, FunctionHostOptions};
 pub use self::module::FunctionModule;
 pub use self::services::{
     Chat, ChatCall, ChatEnd, ChatError, ChatPiece, ChatStream, FunctionId, FunctionLog, FunctionServices, KeyPage,
-    KeyValue, KeyValueError, LogLevel, LogLine, Outbound, OutboundCall, OutboundError, StoreName,
+    KeyValue, KeyValueError, LogLevel, LogLine, Outbound, OutboundCall, StoreName,
 };
 pub use self::statistics::FunctionStatistics;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use obsidian_types::{FinishReason, Message, OutboundGrant, PromptText, TenantId, Usage};
+use obsidian_types::{FinishReason, Message, OutboundError, OutboundGrant, PromptText, TenantId, Usage};
 
 use super::body::FunctionBody;
 
@@ -122,61 +122,6 @@ pub struct OutboundCall {
     pub first_byte_timeout: Duration,
     /// How long the body may pause.
     pub between_bytes_timeout: Duration,
-}
-
-/// Why a request did not go out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OutboundError {
-    /// The name's addresses are private, loopback or link-local, and the grant does not say that this is meant.
-    #[error(
-        "{host} has the address {address}, which is not public: the node's policy must grant it by name as private"
-    )]
-    PrivateAddress {
-        /// The name that was called.
-        host: String,
-        /// What it resolved to.
-        address: std::net::IpAddr,
-    },
-    /// No such name.
-    #[error("{host} cannot be resolved: {reason}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// Nobody answers there.
-    #[error("{host} cannot be connected to: {reason}")]
-    Connect {
-        /// The name.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// TLS failed.
-    #[error("{host} cannot be trusted: {reason}")]
-    Tls {
-        /// The name.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// It took too long.
-    #[error("{host} took too long to {step}")]
-    Timeout {
-        /// The name.
-        host: String,
-        /// `connect`, `answer` or `send the body`.
-        step: &'static str,
-    },
-    /// What came back is no HTTP.
-    #[error("{host} does not speak HTTP: {reason}")]
-    Protocol {
-        /// The name.
-        host: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Sends requests outwards.

@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use obsidian_sandbox::functions::{
     BodyError, Chat, ChatCall, ChatEnd, ChatError, ChatPiece, ChatStream, FunctionBody, FunctionLog, KeyPage, KeyValue,
-    KeyValueError, LogLine, Outbound, OutboundCall, OutboundError, StoreName,
+    KeyValueError, LogLine, Outbound, OutboundCall, StoreName,
 };
 use obsidian_types::limits::{MAX_STORE_KEY_BYTES, MAX_STORE_PAGE, MAX_STORE_VALUE_BYTES};
-use obsidian_types::{FinishReason, PromptText, Usage};
+use obsidian_types::{FinishReason, OutboundError, PromptText, Usage};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 

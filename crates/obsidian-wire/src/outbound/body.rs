@@ -9,8 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::error::OutboundFailure;
 use super::pool::Lease;
+use obsidian_types::OutboundError;
 
 /// The body of an answer from outside.
 pub struct OutboundBody {
@@ -49,12 +49,12 @@ impl OutboundBody {
 
 impl Body for OutboundBody {
     type Data = Bytes;
-    type Error = OutboundFailure;
+    type Error = OutboundError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, OutboundFailure>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -71,7 +71,7 @@ impl Body for OutboundBody {
                 self.ended = true;
                 self.lease = None;
                 let reason = format!("the body broke off: {error}");
-                Poll::Ready(Some(Err(OutboundFailure::Protocol { host: self.host.clone(), reason })))
+                Poll::Ready(Some(Err(OutboundError::Protocol { host: self.host.clone(), reason })))
             }
             Poll::Ready(None) => {
                 self.end();
@@ -80,7 +80,7 @@ impl Body for OutboundBody {
             Poll::Pending if self.running_out.as_mut().poll(context).is_ready() => {
                 self.ended = true;
                 self.lease = None;
-                Poll::Ready(Some(Err(OutboundFailure::Timeout { host: self.host.clone(), step: "send the body" })))
+                Poll::Ready(Some(Err(OutboundError::Timeout { host: self.host.clone(), step: "send the body" })))
             }
             Poll::Pending => Poll::Pending,
         }

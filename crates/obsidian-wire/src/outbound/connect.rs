@@ -24,9 +24,9 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
 use super::address::why_not_public;
-use super::error::OutboundFailure;
 use super::pool::{Key, RequestBody, Sender};
 use crate::tls::{explain, provider};
+use obsidian_types::OutboundError;
 
 /// Turns names into addresses.
 #[async_trait]
@@ -49,18 +49,18 @@ impl Resolver for SystemResolver {
 }
 
 /// Looks a host up and refuses it unless all its addresses may be dialled.
-pub(super) async fn look_up(resolver: &dyn Resolver, key: &Key) -> Result<Vec<SocketAddr>, OutboundFailure> {
+pub(super) async fn look_up(resolver: &dyn Resolver, key: &Key) -> Result<Vec<SocketAddr>, OutboundError> {
     let host = || key.host.clone();
     let found = resolver.resolve(&key.host, key.port).await;
-    let addresses = found.map_err(|error| OutboundFailure::Resolve { host: host(), reason: error.to_string() })?;
+    let addresses = found.map_err(|error| OutboundError::Resolve { host: host(), reason: error.to_string() })?;
     if addresses.is_empty() {
-        return Err(OutboundFailure::Resolve { host: host(), reason: "the name has no address".to_owned() });
+        return Err(OutboundError::Resolve { host: host(), reason: "the name has no address".to_owned() });
     }
     if !key.private {
         // One bad address among good ones is a name that somebody plays with.
         for address in &addresses {
             if let Some(why) = why_not_public(address.ip()) {
-                return Err(OutboundFailure::NotPublic { host: host(), address: address.ip(), why });
+                return Err(OutboundError::NotPublic { host: host(), address: address.ip(), why });
             }
         }
     }
@@ -81,14 +81,14 @@ impl Dialler<'_> {
         &self,
         addresses: &[SocketAddr],
         place: OwnedSemaphorePermit,
-    ) -> Result<Sender, OutboundFailure> {
+    ) -> Result<Sender, OutboundError> {
         let socket = self.reach(addresses).await?;
         // Requests are small and must leave at once. A socket that refuses this still works.
         let _ = socket.set_nodelay(true);
         let Some(connector) = self.tls else {
             return self.speak(socket, false, place).await;
         };
-        let wrong = |reason: String| OutboundFailure::Tls { host: self.key.host.clone(), reason };
+        let wrong = |reason: String| OutboundError::Tls { host: self.key.host.clone(), reason };
         let name = ServerName::try_from(self.key.host.clone())
             .map_err(|_| wrong("no certificate can carry this name".to_owned()))?;
         let stream = connector.connect(name, socket).await.map_err(|error| wrong(explain(&error)))?;
@@ -96,7 +96,7 @@ impl Dialler<'_> {
         self.speak(stream, many, place).await
     }
 
-    async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, OutboundFailure> {
+    async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, OutboundError> {
         let mut reason = String::new();
         for (number, address) in addresses.iter().enumerate() {
             // An address that swallows packets must leave time for the next.
@@ -107,15 +107,15 @@ impl Dialler<'_> {
                 Err(_) => reason = "no answer in time".to_owned(),
             }
         }
-        Err(OutboundFailure::Connect { host: self.key.host.clone(), reason })
+        Err(OutboundError::Connect { host: self.key.host.clone(), reason })
     }
 
-    async fn speak<S>(&self, stream: S, many: bool, place: OwnedSemaphorePermit) -> Result<Sender, OutboundFailure>
+    async fn speak<S>(&self, stream: S, many: bool, place: OwnedSemaphorePermit) -> Result<Sender, OutboundError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wrong =
-            |error: hyper::Error| OutboundFailure::Protocol { host: self.key.host.clone(), reason: error.to_string() };
+            |error: hyper::Error| OutboundError::Protocol { host: self.key.host.clone(), reason: error.to_string() };
         let stream = TokioIo::new(stream);
         if many {
             let mut builder = http2::Builder::new(Tracked(self.tasks.clone()));

@@ -9,7 +9,6 @@
 pub mod address;
 mod body;
 mod connect;
-mod error;
 mod pool;
 
 use std::path::Path;
@@ -18,6 +17,7 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri, Version};
+use obsidian_types::OutboundError;
 use obsidian_types::limits::MAX_OUTBOUND_CONNECTIONS;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
@@ -26,7 +26,6 @@ use tokio_util::task::TaskTracker;
 pub use self::body::OutboundBody;
 use self::connect::Dialler;
 pub use self::connect::{Resolver, SystemResolver};
-pub use self::error::OutboundFailure;
 pub use self::pool::RequestBody;
 use self::pool::{Key, Lease, Pool, Sender};
 use crate::hop::remove_hop_by_hop;
@@ -81,8 +80,8 @@ impl OutboundClient {
     /// Sends one request; returns when the head of the answer is there.
     ///
     /// # Errors
-    /// [`OutboundFailure`]: why there is none.
-    pub async fn send(&self, outbound: OutboundRequest) -> Result<Response<OutboundBody>, OutboundFailure> {
+    /// [`OutboundError`]: why there is none.
+    pub async fn send(&self, outbound: OutboundRequest) -> Result<Response<OutboundBody>, OutboundError> {
         let OutboundRequest { owner, private, mut request, first_byte_timeout, between_bytes_timeout, .. } = outbound;
         let key = key(owner, private, request.uri())?;
         remove_hop_by_hop(request.headers_mut());
@@ -98,19 +97,19 @@ impl OutboundClient {
             Exchanged::Answer(response, lease) => Ok(watched(key, response, lease, between_bytes_timeout)),
             Exchanged::Unsent(_) => {
                 let reason = "it closed the connection before the request".to_owned();
-                Err(OutboundFailure::Protocol { host: key.host, reason })
+                Err(OutboundError::Protocol { host: key.host, reason })
             }
         }
     }
 
-    async fn connect(&self, key: &Key, patience: Duration) -> Result<Sender, OutboundFailure> {
+    async fn connect(&self, key: &Key, patience: Duration) -> Result<Sender, OutboundError> {
         let connecting = async {
             let place = self.place().await;
             let addresses = connect::look_up(&*self.resolver, key).await?;
             let tls = key.encrypted.then_some(&self.tls);
             Dialler { key, tls, tasks: &self.tasks, patience }.dial(&addresses, place).await
         };
-        let late = |_| OutboundFailure::Timeout { host: key.host.clone(), step: "connect" };
+        let late = |_| OutboundError::Timeout { host: key.host.clone(), step: "connect" };
         let sender = tokio::time::timeout(patience, connecting).await.map_err(late)??;
         if let Some(shared) = sender.shared() {
             self.pool.keep(key.clone(), shared);
@@ -137,7 +136,7 @@ impl OutboundClient {
         mut sender: Sender,
         request: Request<RequestBody>,
         patience: Duration,
-    ) -> Result<Exchanged, OutboundFailure> {
+    ) -> Result<Exchanged, OutboundError> {
         let uri = request.uri().clone();
         let sent = async {
             match &mut sender {
@@ -145,7 +144,7 @@ impl OutboundClient {
                 Sender::Many(sender) => sender.try_send_request(absolute_form(request)).await,
             }
         };
-        let late = |_| OutboundFailure::Timeout { host: key.host.clone(), step: "answer" };
+        let late = |_| OutboundError::Timeout { host: key.host.clone(), step: "answer" };
         match tokio::time::timeout(patience, sent).await.map_err(late)? {
             Ok(response) => {
                 let lease = Lease { pool: self.pool.clone(), key: key.clone(), sender };
@@ -158,7 +157,7 @@ impl OutboundClient {
                 }
                 None => {
                     let reason = failed.into_error().to_string();
-                    Err(OutboundFailure::Protocol { host: key.host.clone(), reason })
+                    Err(OutboundError::Protocol { host: key.host.clone(), reason })
                 }
             },
         }
@@ -183,8 +182,8 @@ fn watched(
     response
 }
 
-fn key(owner: Arc<str>, private: bool, uri: &Uri) -> Result<Key, OutboundFailure> {
-    let wrong = |host: &str, reason| OutboundFailure::Uri { host: host.to_owned(), reason };
+fn key(owner: Arc<str>, private: bool, uri: &Uri) -> Result<Key, OutboundError> {
+    let wrong = |host: &str, reason| OutboundError::Uri { host: host.to_owned(), reason };
     let authority = uri.authority().ok_or_else(|| wrong("", "its address names no host"))?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     if authority.as_str().contains('@') {

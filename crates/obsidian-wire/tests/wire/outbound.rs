@@ -18,7 +18,8 @@ use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use obsidian_wire::outbound::{OutboundBody, OutboundClient, OutboundFailure, OutboundRequest, RequestBody, Resolver};
+use obsidian_types::OutboundError;
+use obsidian_wire::outbound::{OutboundBody, OutboundClient, OutboundRequest, RequestBody, Resolver};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -125,7 +126,7 @@ async fn what_is_not_public_is_refused_however_it_is_spelled() {
     ] {
         let uri = format!("http://{host}:{port}/");
         match client().send(request(false, &uri, full(""))).await {
-            Err(OutboundFailure::NotPublic { address, .. }) => {
+            Err(OutboundError::NotPublic { address, .. }) => {
                 assert!(obsidian_wire::outbound::address::why_not_public(address).is_some());
             }
             other => panic!("{host} should be refused: {:?}", other.map(|response| response.status())),
@@ -134,7 +135,7 @@ async fn what_is_not_public_is_refused_however_it_is_spelled() {
     assert_eq!(server.connections(), 0);
     for uri in ["http://user@127.0.0.1/", "ftp://example.net/", "/path"] {
         let refused = client().send(request(true, uri, full(""))).await.err();
-        assert!(matches!(refused, Some(OutboundFailure::Uri { .. })), "{uri}: {refused:?}");
+        assert!(matches!(refused, Some(OutboundError::Uri { .. })), "{uri}: {refused:?}");
     }
 }
 
@@ -209,13 +210,13 @@ async fn a_name_that_changes_its_mind_gains_nothing() {
     let resolver = lying(vec![vec![deaf], vec![server.address]]);
     let rebound = request(true, "http://rebind.example.net/", full(""));
     let failed = client().with_resolver(resolver.clone()).send(rebound).await.err().unwrap();
-    assert!(matches!(failed, OutboundFailure::Connect { .. }), "{failed:?}");
+    assert!(matches!(failed, OutboundError::Connect { .. }), "{failed:?}");
     assert_eq!((resolver.asked.load(Ordering::SeqCst), server.connections()), (1, 0));
     // One bad address among good ones spoils the name; none of them is dialled.
     let public: SocketAddr = "198.41.0.4:1".parse().unwrap();
     let resolver = lying(vec![vec![public, server.address]]);
     let failed = client().with_resolver(resolver).send(request(false, "http://mixed.example.net/", full(""))).await;
-    assert!(matches!(failed.err(), Some(OutboundFailure::NotPublic { address, .. }) if address == server.address.ip()));
+    assert!(matches!(failed.err(), Some(OutboundError::NotPublic { address, .. }) if address == server.address.ip()));
     // What a grant allows under one name is not kept for a request without it.
     let resolver = lying(vec![vec![server.address], vec![server.address]]);
     let client = client().with_resolver(resolver);
@@ -223,7 +224,7 @@ async fn a_name_that_changes_its_mind_gains_nothing() {
     assert_eq!(granted.headers()["x-host"], "inner.example.net");
     text(granted).await;
     let refused = client.send(request(false, "http://inner.example.net/", full(""))).await.err();
-    assert!(matches!(refused, Some(OutboundFailure::NotPublic { .. })), "{refused:?}");
+    assert!(matches!(refused, Some(OutboundError::NotPublic { .. })), "{refused:?}");
 }
 
 /// A certificate for localhost that only `pem` vouches for.
@@ -249,7 +250,7 @@ async fn tls_speaks_both_versions_of_http_and_believes_nobody_unknown() {
         let server = Server::start(echoing(), Some(acceptor)).await;
         let uri = format!("https://localhost:{}/x", server.address.port());
         let unknown = client().send(request(true, &uri, full(""))).await.err();
-        assert!(matches!(unknown, Some(OutboundFailure::Tls { .. })), "{unknown:?}");
+        assert!(matches!(unknown, Some(OutboundError::Tls { .. })), "{unknown:?}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), pem).unwrap();
         let client = OutboundClient::new(Some(file.path())).unwrap();
@@ -272,7 +273,7 @@ async fn patience_ends() {
     let mut outbound = request(true, &format!("http://{}/", silent.local_addr().unwrap()), full(""));
     outbound.first_byte_timeout = Duration::from_millis(50);
     let failed = client().send(outbound).await.err();
-    assert!(matches!(failed, Some(OutboundFailure::Timeout { step: "answer", .. })), "{failed:?}");
+    assert!(matches!(failed, Some(OutboundError::Timeout { step: "answer", .. })), "{failed:?}");
 
     let stalling = Router::new().fallback(|| async {
         let first = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"x"))]);
@@ -288,7 +289,7 @@ async fn patience_ends() {
     let mut body = client().send(outbound).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
     let failed = body.frame().await.unwrap().err();
-    assert!(matches!(failed, Some(OutboundFailure::Timeout { step: "send the body", .. })), "{failed:?}");
+    assert!(matches!(failed, Some(OutboundError::Timeout { step: "send the body", .. })), "{failed:?}");
 }
 
 #[tokio::test]
@@ -319,5 +320,5 @@ async fn a_connection_that_was_closed_while_it_waited_costs_no_request() {
         std::future::pending::<()>().await;
     });
     let failed = client.send(request(true, &format!("http://{address}/"), full("x"))).await.err();
-    assert!(matches!(failed, Some(OutboundFailure::Protocol { .. })), "{failed:?}");
+    assert!(matches!(failed, Some(OutboundError::Protocol { .. })), "{failed:?}");
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HeaderName;
 use http_body_util::BodyExt as _;
-use obsidian_types::OutboundGrant;
+use obsidian_types::{OutboundError, OutboundGrant};
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::in_flight::{InFlight, OnItsWay};
 use crate::functions::body::BodyError;
 use crate::functions::origin::Origin;
 use crate::functions::output::{LogBudget, write_line};
-use crate::functions::services::{LogLevel, OutboundCall, OutboundError};
+use crate::functions::services::{LogLevel, OutboundCall};
 
 /// How long connecting, the first byte and a pause may take unless the guest says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -111,7 +111,8 @@ impl WasiHttpHooks for Hooks {
 /// The code that the standard has for it.
 fn told(error: OutboundError) -> Error {
     match error {
-        OutboundError::PrivateAddress { .. } => Error::DestinationIpProhibited,
+        OutboundError::NotPublic { .. } => Error::DestinationIpProhibited,
+        OutboundError::Uri { .. } => Error::HttpRequestUriInvalid,
         OutboundError::Resolve { reason, .. } => Error::DnsError { rcode: Some(reason), info_code: None },
         OutboundError::Connect { .. } => Error::ConnectionRefused,
         OutboundError::Tls { .. } => Error::TlsCertificateError,

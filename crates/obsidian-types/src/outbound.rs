@@ -1,12 +1,14 @@
-//! Why a request outwards got no answer.
+//! Why a function's request outwards got no answer: the same words where it is sent and where the function hears of it.
 
 use std::net::IpAddr;
 
 /// Why a request outwards got no answer. Nothing here quotes the request beyond its host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OutboundFailure {
-    /// The host has addresses that are not public, and that was not allowed by name.
-    #[error("{host} has the address {address}, which is not public ({why})")]
+pub enum OutboundError {
+    /// The host has addresses that are private, loopback or otherwise not public, and no grant says that this is meant.
+    #[error(
+        "{host} has the address {address}, which is not public ({why}): the node's policy must grant it by name as private"
+    )]
     NotPublic {
         /// The name that was called.
         host: String,
@@ -63,4 +65,19 @@ pub enum OutboundFailure {
         /// Why.
         reason: String,
     },
+}
+
+impl OutboundError {
+    /// A short stable name, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotPublic { .. } => "not_public",
+            Self::Uri { .. } => "uri",
+            Self::Resolve { .. } => "resolve",
+            Self::Connect { .. } => "connect",
+            Self::Tls { .. } => "tls",
+            Self::Timeout { .. } => "timeout",
+            Self::Protocol { .. } => "protocol",
+        }
+    }
 }
