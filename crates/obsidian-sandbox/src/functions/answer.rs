@@ -210,37 +210,18 @@ async fn call_p3(
             };
             let answered = accessor.with(|store| answered.into_http(store, received))?;
             let (ended, end) = oneshot::channel::<()>();
-            let answered = answered.map(|body| Ends { body, _ended: ended }.boxed_unsync());
+            let answered = answered.map(|body| {
+                body.map_err(move |error| {
+                    // Dropped with the body: that tells that it is done with.
+                    let _held = &ended;
+                    error
+                })
+                .boxed_unsync()
+            });
             reply.send(Ok(response(answered)));
             // The guest's tasks run only inside this loop: it goes on until the body has been taken or dropped.
             let _ = end.await;
             Ok(())
         })
         .await?
-}
-
-/// Tells by being dropped that a body is done with.
-struct Ends {
-    body: WasiBody,
-    _ended: oneshot::Sender<()>,
-}
-
-impl http_body::Body for Ends {
-    type Data = bytes::Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
 }
