@@ -100,7 +100,8 @@ fn lines_reach_the_functions_own_log() {
             lines.map(|line| (line.level, line.text)).collect()
         };
         let lines = |level| ["first line", "second line", "unfinished"].map(|line| (level, line.to_owned()));
-        crate::fixture::eventually("the last line", || printed("stderr").len() == 3).await;
+        crate::fixture::eventually("the last lines", || printed("stdout").len() == 3 && printed("stderr").len() == 3)
+            .await;
         assert_eq!(printed("stdout"), lines(LogLevel::Info));
         assert_eq!(printed("stderr"), lines(LogLevel::Error));
     });
