@@ -40,6 +40,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new("isolation")?;
     std::fs::create_dir_all(&options.directory)?;
+    // As the threads do that take requests in from the network.
+    obsidian_sandbox::run_promptly();
     let engines = engines(&options.directory)?;
     let host = host(&engines, &FunctionHostOptions { threads: 2, cores: Vec::new(), instances: 512, running: 256 })?;
     let hello = obsidian_guests::functions_hello()?;

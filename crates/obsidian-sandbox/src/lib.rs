@@ -3,8 +3,8 @@
 //! Two engines run guests: the function engine gives shield and router a fresh, pooled instance per
 //! request; the model engine keeps a drafter and its attached weights for long. Guests are entered on
 //! compute threads only, have a deadline and a memory limit, and are granted nothing but what their
-//! world says. No other crate may name a wasmtime type, and `unsafe` is confined to `aot` and
-//! `weights::attach`.
+//! world says. No other crate may name a wasmtime type, and `unsafe` is confined to `aot`,
+//! `scheduling` and `weights::attach`.
 //!
 //! Start at [`Engines`], then [`ShieldSandbox`], [`RouterSandbox`] and [`Drafter`].
 
@@ -23,6 +23,7 @@ mod generation;
 mod pool;
 mod probe;
 mod router;
+mod scheduling;
 mod shelf;
 mod shield;
 mod state;
@@ -39,6 +40,7 @@ pub use error::{ComputeError, Refusal, SandboxError, WeightError};
 pub use generation::{Generation, Generations, GuestVersion, StillDraining};
 pub use pool::{ComputePool, ComputePoolOptions};
 pub use router::RouterSandbox;
+pub use scheduling::run_promptly;
 pub use shelf::{Lease, ModelShelf, ShelfError, ShelfModel, ShelfState};
 pub use shield::{SandboxRestorer, ShieldSandbox};
 pub use weights::{Catalogue, Manifest, PartialFile, Progress, Swept, WeightFile, WeightStore};

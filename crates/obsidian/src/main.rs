@@ -97,7 +97,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     if matches!(arguments.command, Command::Up(_) | Command::Edge(_) | Command::Hub(_)) {
         allocator::keep_small();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(obsidian_sandbox::run_promptly)
+        .build()?;
     match arguments.command {
         Command::Up(arguments) => runtime.block_on(up::run(arguments)),
         Command::Chat(arguments) => runtime.block_on(chat::run(arguments)),

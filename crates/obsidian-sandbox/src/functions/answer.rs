@@ -17,6 +17,7 @@ use super::instance::{Exports, Instance};
 use super::meter::Meter;
 use super::module::{Inner, Place};
 use super::state::FunctionState;
+use super::workers::PROMPT;
 
 /// The head of the answer, or why there is none.
 pub(super) type Answered = Result<http::Response<FunctionBody>, FunctionError>;
@@ -72,6 +73,8 @@ pub(super) struct Job {
     pub(super) request: http::Request<FunctionBody>,
     pub(super) reply: Reply,
     pub(super) meter: Arc<Meter>,
+    /// Whether it began on a patient thread.
+    pub(super) patient: bool,
     pub(super) place: Place,
     pub(super) began: Instant,
 }
@@ -79,7 +82,7 @@ pub(super) struct Job {
 impl Job {
     /// Answers, within the module's wall time.
     pub(super) async fn run(self) {
-        let Self { module, request, reply, meter, place, began } = self;
+        let Self { module, request, reply, meter, patient, place, began } = self;
         let limits = &module.origin.grants.limits;
         let wall = Duration::from_millis(limits.wall_ms);
         let too_long = Arc::new(AtomicBool::new(false));
@@ -87,12 +90,16 @@ impl Job {
         let mut serving = Box::pin(serve(&module, request, &reply, &meter));
         let served = tokio::time::timeout_at(began + wall, &mut serving).await;
         let name = || module.origin.id.module.clone();
-        let mut outcome = served.unwrap_or_else(|_| {
+        let outcome = served.unwrap_or_else(|_| {
             // Before the instance goes, whose end a reader of the body would take for the body's.
             reply.verdict.cut(BodyError::Timeout);
             Err(FunctionError::WallTime { module: name(), limit_ms: limits.wall_ms })
         });
         drop(serving);
+        let (mut outcome, left) = match outcome {
+            Ok(left) => (Ok(()), left),
+            Err(failure) => (Err(failure), None),
+        };
         let silent = outcome.is_ok() && !reply.is_sent();
         if (silent || outcome.is_err()) && too_long.load(Ordering::Relaxed) {
             outcome = Err(FunctionError::RequestTooLong { module: name(), limit: limits.request_body_bytes });
@@ -109,17 +116,17 @@ impl Job {
             reply.send(Err(failure));
         }
         drop(place);
-        module.refill().await;
+        module.clear_up(left, !patient && spent <= PROMPT).await;
     }
 }
 
-/// Takes an instance, calls it, and puts it back if it may be used again.
+/// Takes an instance, calls it, and puts it back if it may be used again; returns it if not.
 async fn serve(
     module: &Arc<Inner>,
     request: http::Request<Bounded>,
     reply: &Reply,
     meter: &Arc<Meter>,
-) -> Result<(), FunctionError> {
+) -> Result<Option<Instance>, FunctionError> {
     let (mut instance, warm) = module.obtain(meter).await?;
     module.counters.started(warm);
     reply.warm.store(warm, Ordering::Relaxed);
@@ -149,8 +156,9 @@ async fn serve(
     instance.uses += 1;
     if instance.uses < module.origin.grants.limits.reuse {
         module.warm.put(instance);
+        return Ok(None);
     }
-    Ok(())
+    Ok(Some(instance))
 }
 
 /// The guest answered with an error code of the standard.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasmtime::{Engine, EngineWeak};
 
 use crate::error::SandboxError;
+use crate::scheduling::run_promptly;
 
 /// Length of one turn: a function that computes gives way to the others this often.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -28,7 +29,10 @@ impl Clock {
         let clock = Self(shared.clone());
         std::thread::Builder::new()
             .name("obsidian-turns".to_owned())
-            .spawn(move || run(&shared))
+            .spawn(move || {
+                run_promptly();
+                run(&shared);
+            })
             .map_err(|error| SandboxError::Engine(format!("clock thread: {error}")))?;
         Ok(clock)
     }

@@ -118,6 +118,9 @@ impl Inner {
             if let Some(instance) = self.warm.take() {
                 return Ok((instance, true));
             }
+            if self.host.shares.is_tense(std::time::Instant::now()) {
+                self.warm.note_missing();
+            }
             match self.make(meter).await {
                 Err(FunctionError::NodeFull) if Instant::now() < last => {
                     if !self.host.give_up_one(&self.lane) {
@@ -131,6 +134,21 @@ impl Inner {
 
     async fn make(&self, meter: &Arc<Meter>) -> Result<Instance, FunctionError> {
         Instance::make(&self.lane, &self.linked, &self.origin, &self.counters, meter).await
+    }
+
+    /// After a request: throws away the instance that it left, and makes those that demand asks for. The keeper does it
+    /// for prompt requests while a tenant is over its part, so that nothing holds up their thread.
+    pub(super) async fn clear_up(self: &Arc<Self>, left: Option<Instance>, prompt: bool) {
+        if prompt && self.host.shares.is_tense(std::time::Instant::now()) {
+            let module = self.clone();
+            self.host.workers.background().spawn(async move {
+                drop(left);
+                module.refill().await;
+            });
+        } else {
+            drop(left);
+            self.refill().await;
+        }
     }
 
     /// Makes the instances that demand asks for.
@@ -153,7 +171,8 @@ impl Inner {
 
     /// A second has passed.
     pub(super) fn cool(&self) {
-        let warm = self.warm.cool(self.counters.running.load(Ordering::Relaxed));
+        let tense = self.host.shares.is_tense(std::time::Instant::now());
+        let warm = self.warm.cool(self.counters.running.load(Ordering::Relaxed), tense);
         self.counters.set_warm(warm);
     }
 }
@@ -195,7 +214,7 @@ impl FunctionModule {
         let meter = Meter::new();
         let greedy = inner.host.shares.is_patient(&inner.share, began.into_std());
         let patient = greedy || inner.counters.recent_cpu() > PROMPT;
-        let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), place, began };
+        let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), patient, place, began };
         let running = inner.host.workers.run(Box::pin(job.run()), &meter, patient);
         match answered.await {
             Ok(Ok(response)) => {

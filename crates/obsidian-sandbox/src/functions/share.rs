@@ -14,6 +14,8 @@ const MEMORY: Duration = Duration::from_millis(500);
 const COMPANY: Duration = Duration::from_secs(1);
 /// Part of all processors that a tenant may use and still be prompt.
 const PART: f64 = 0.2;
+/// How long after a request of a tenant over its part the others are looked after with more care.
+const TENSION: Duration = Duration::from_secs(1);
 
 /// All tenants of a node.
 pub(super) struct Shares {
@@ -23,6 +25,8 @@ pub(super) struct Shares {
     /// Who asked last, by number, and when that was somebody else than before.
     last: AtomicU64,
     changed_ns: AtomicU64,
+    /// When a tenant over its part asked last.
+    tense_ns: AtomicU64,
 }
 
 /// One tenant's use.
@@ -36,7 +40,9 @@ impl Shares {
     pub(super) fn new(threads: usize) -> Self {
         let processors = threads.max(1) as f64;
         let tenants = Mutex::default();
-        Self { zero: Instant::now(), processors, tenants, last: AtomicU64::new(0), changed_ns: AtomicU64::new(0) }
+        let zero = Instant::now();
+        let [last, changed_ns, tense_ns] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { zero, processors, tenants, last, changed_ns, tense_ns }
     }
 
     /// The share of a tenant, the same for all its modules.
@@ -55,13 +61,27 @@ impl Shares {
 
     /// A request of this tenant begins. Whether it should be patient.
     pub(super) fn is_patient(&self, share: &Share, now: Instant) -> bool {
-        let now_ns = u64::try_from(now.saturating_duration_since(self.zero).as_nanos()).unwrap_or(u64::MAX);
+        let now_ns = self.nanoseconds(now);
         if self.last.swap(share.number, Ordering::Relaxed) != share.number {
             self.changed_ns.store(now_ns.max(1), Ordering::Relaxed);
         }
         let changed = self.changed_ns.load(Ordering::Relaxed);
         let alone = changed == 0 || now_ns.saturating_sub(changed) > COMPANY.as_nanos() as u64;
-        !alone && share.part(now, self.processors) > PART
+        let patient = !alone && share.part(now, self.processors) > PART;
+        if patient {
+            self.tense_ns.store(now_ns.max(1), Ordering::Relaxed);
+        }
+        patient
+    }
+
+    /// Whether some tenant was over its part a moment ago, with others there too.
+    pub(super) fn is_tense(&self, now: Instant) -> bool {
+        let last = self.tense_ns.load(Ordering::Relaxed);
+        last > 0 && self.nanoseconds(now).saturating_sub(last) < TENSION.as_nanos() as u64
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.zero).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -109,7 +129,10 @@ mod tests {
             modest.add(Duration::from_micros(100), now);
             assert!(!shares.is_patient(&modest, now));
         }
+        assert!(!shares.is_tense(now));
         assert!(shares.is_patient(&greedy, now));
+        assert!(shares.is_tense(now));
+        assert!(!shares.is_tense(now + Duration::from_secs(2)));
         // It fades.
         assert!(!shares.is_patient(&modest, now + Duration::from_secs(5)));
         assert!(!shares.is_patient(&greedy, now + Duration::from_secs(5)));

@@ -8,6 +8,8 @@ use super::instance::Instance;
 
 /// Most instances of one module that wait.
 const MAX_WARM: u32 = 256;
+/// Most of them that are kept for the time that making one may take beside a greedy neighbour.
+const MAX_RESERVE: u32 = 32;
 
 /// The waiting instances of one module.
 #[derive(Default)]
@@ -15,6 +17,8 @@ pub(super) struct WarmPool {
     ready: Mutex<Vec<Instance>>,
     /// Requests that ran at once lately.
     peak: AtomicU32,
+    /// Instances beyond that, because making them was slower than demand.
+    reserve: AtomicU32,
     /// Instances being made.
     making: AtomicU32,
     closed: std::sync::atomic::AtomicBool,
@@ -43,9 +47,16 @@ impl WarmPool {
         self.peak.fetch_max(running, Ordering::Relaxed);
     }
 
+    /// Notes that a request found none, though making them had its time.
+    pub(super) fn note_missing(&self) {
+        let more = |reserve: u32| Some((2 * reserve).clamp(4, MAX_RESERVE));
+        let _ = self.reserve.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
     /// Claims the making of one more instance, if one is missing.
     pub(super) fn claim(&self, running: u32) -> Option<Making<'_>> {
-        let wanted = self.peak.load(Ordering::Relaxed).saturating_sub(running).clamp(1, MAX_WARM);
+        let peak = self.peak.load(Ordering::Relaxed).saturating_sub(running).max(1);
+        let wanted = peak.saturating_add(self.reserve.load(Ordering::Relaxed));
         if self.closed.load(Ordering::Acquire) {
             return None;
         }
@@ -60,14 +71,18 @@ impl WarmPool {
         (have.saturating_add(making) < wanted.min(MAX_WARM)).then_some(claim)
     }
 
-    /// A second has passed: what the demand no longer asks for is let go. Returns how many wait.
-    pub(super) fn cool(&self, running: u32) -> usize {
+    /// A second has passed: what the demand no longer asks for is let go. Returns how many wait. A reserve stays while
+    /// `tense` neighbours may need it again.
+    pub(super) fn cool(&self, running: u32, tense: bool) -> usize {
+        if !tense {
+            self.reserve.store(0, Ordering::Relaxed);
+        }
         let peak = self.peak.load(Ordering::Relaxed);
         let cooler = peak.saturating_sub(peak.div_ceil(4)).max(running).max(1);
         self.peak.store(cooler, Ordering::Relaxed);
         let surplus = {
             let mut ready = self.lock();
-            let keep = (cooler as usize).min(ready.len());
+            let keep = ((cooler + self.reserve.load(Ordering::Relaxed)) as usize).min(ready.len());
             // The oldest are the coldest.
             let surplus = ready.len() - keep;
             ready.drain(..surplus).collect::<Vec<_>>()

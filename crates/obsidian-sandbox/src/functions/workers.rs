@@ -5,6 +5,10 @@
 //! part lately (`share.rs`). One that has computed for longer than
 //! a few turns moves, in the middle of its work, to a *patient* thread of lower priority: the kernel then lets short
 //! requests of all other functions pass, whatever the long one does.
+//!
+//! While a tenant is over its part, what a prompt request leaves behind is the *keeper's*: instances are made and thrown
+//! away under the lock of the process's one address space, which a neighbour that fills and frees much memory holds for
+//! milliseconds. Requests then wait for no more than an instance that is there already.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,11 +24,12 @@ use super::FunctionHostOptions;
 use super::meter::Meter;
 use crate::cores::pin;
 use crate::error::SandboxError;
+use crate::scheduling::{run_promptly, step_back};
 
 /// Processor time after which a request becomes a patient one.
 pub(super) const PROMPT: Duration = Duration::from_millis(4);
 /// Niceness of the patient threads.
-const PATIENT_NICENESS: i32 = 10;
+const PATIENT_NICENESS: i32 = 19;
 /// Stack of a thread, bytes. Guests have stacks of their own.
 const THREAD_STACK_BYTES: usize = 2 << 20;
 
@@ -34,6 +39,7 @@ type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Workers {
     prompt: Vec<Arc<Worker>>,
     patient: Vec<Arc<Worker>>,
+    keeper: Arc<Worker>,
     stop: CancellationToken,
 }
 
@@ -50,7 +56,9 @@ impl Drop for Workers {
 
 impl Workers {
     pub(super) fn start(options: &FunctionHostOptions) -> Result<Self, SandboxError> {
-        let mut workers = Self { prompt: Vec::new(), patient: Vec::new(), stop: CancellationToken::new() };
+        let stop = CancellationToken::new();
+        let keeper = spawn("obsidian-fnkeep".to_owned(), None, None, &stop)?;
+        let mut workers = Self { prompt: Vec::new(), patient: Vec::new(), keeper, stop };
         for index in 0..options.threads.max(1) {
             let core = (!options.cores.is_empty()).then(|| options.cores[index % options.cores.len()]);
             workers.prompt.push(spawn(format!("obsidian-fn-{index}"), core, None, &workers.stop)?);
@@ -81,7 +89,7 @@ impl Workers {
 
     /// Where housekeeping runs.
     pub(super) fn background(&self) -> &Handle {
-        &self.patient[0].executor
+        &self.keeper.executor
     }
 }
 
@@ -188,8 +196,9 @@ fn spawn(
             if let Some(core) = core {
                 pin(core);
             }
-            if let Some(niceness) = niceness {
-                lower(niceness);
+            match niceness {
+                Some(niceness) => step_back(niceness),
+                None => run_promptly(),
             }
             let _ = ready.send(());
             runtime.block_on(stop.cancelled());
@@ -200,13 +209,6 @@ fn spawn(
     // A thread that dies at once would leave jobs waiting for ever.
     started.recv().map_err(|_| SandboxError::Engine("a function thread ended at once".to_owned()))?;
     Ok(Arc::new(Worker { executor, load: AtomicU32::new(0) }))
-}
-
-/// Niceness belongs to the thread on Linux, and only ever goes up without privileges.
-fn lower(niceness: i32) {
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {
-        tracing::warn!(%error, "long-running functions keep the priority of short ones");
-    }
 }
 
 #[cfg(test)]
