@@ -6,6 +6,8 @@ use std::io;
 const SHORT_SLICE_NS: u64 = 100_000;
 /// `SCHED_OTHER`, the policy of ordinary threads.
 const ORDINARY: u32 = 0;
+/// `SCHED_IDLE`, the policy of those that use what others leave.
+const IDLE: u32 = 5;
 
 /// The first published form of the kernel's `struct sched_attr`, which all versions take.
 #[repr(C)]
@@ -25,23 +27,23 @@ struct Attributes {
 /// after it wakes, even where others compute, because a turn that is short is over early. It gets no more time than
 /// before. Linux 6.12 and later; before that nothing changes.
 pub fn run_promptly() {
-    if let Err(error) = ask_for(SHORT_SLICE_NS) {
+    let nice = rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap_or_default();
+    let short = Attributes { policy: ORDINARY, nice, runtime_ns: SHORT_SLICE_NS, ..Attributes::default() };
+    if let Err(error) = set(&short) {
         tracing::debug!(%error, "a thread keeps turns of ordinary length");
     }
 }
 
-/// Lets the calling thread, which has much to do, step back behind all others. Niceness belongs to the thread on Linux,
-/// and only ever goes up without privileges.
-pub(crate) fn step_back(niceness: i32) {
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {
+/// Lets the calling thread, which has much to do, run where nobody else wants to: whoever wakes takes its place at once.
+pub(crate) fn step_back() {
+    if let Err(error) = set(&Attributes { policy: IDLE, ..Attributes::default() }) {
         tracing::warn!(%error, "long-running functions keep the priority of short ones");
     }
 }
 
-fn ask_for(runtime_ns: u64) -> io::Result<()> {
-    let nice = rustix::process::getpriority_process(Some(rustix::thread::gettid()))?;
+fn set(attributes: &Attributes) -> io::Result<()> {
     let size = u32::try_from(size_of::<Attributes>()).unwrap_or_default();
-    let attributes = Attributes { size, policy: ORDINARY, nice, runtime_ns, ..Attributes::default() };
+    let attributes = Attributes { size, ..*attributes };
     // SAFETY: thread 0 is the calling one, `attributes` is initialised and as long as its first field says, the kernel
     // only reads it, and the call changes nothing but when this thread runs.
     let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn nothing_but_the_length_of_turns_changes() {
         let (before, after) = std::thread::spawn(|| {
-            step_back(5);
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5);
             let before = attributes();
             run_promptly();
             (before, attributes())
@@ -74,6 +76,15 @@ mod tests {
         assert_eq!((before.nice, before.policy), (5, 0));
         assert_eq!((after.nice, after.policy, after.flags, after.priority), (5, 0, 0, 0));
         // Kernels that know lengths of turns tell the length; older ones tell none.
-        assert!([0, SHORT_SLICE_NS].contains(&after.runtime_ns) || after.runtime_ns == before.runtime_ns, "{after:?}");
+        assert!([before.runtime_ns, SHORT_SLICE_NS].contains(&after.runtime_ns), "{after:?}");
+    }
+
+    #[test]
+    fn who_steps_back_is_idle() {
+        let after = std::thread::spawn(|| {
+            step_back();
+            attributes()
+        });
+        assert_eq!(after.join().unwrap().policy, super::IDLE);
     }
 }

@@ -17,7 +17,7 @@ use super::instance::{Exports, Instance};
 use super::meter::Meter;
 use super::module::{Inner, Place};
 use super::state::FunctionState;
-use super::workers::PROMPT;
+use super::workers::{PROMPT, Pace};
 
 /// The head of the answer, or why there is none.
 pub(super) type Answered = Result<http::Response<FunctionBody>, FunctionError>;
@@ -73,8 +73,7 @@ pub(super) struct Job {
     pub(super) request: http::Request<FunctionBody>,
     pub(super) reply: Reply,
     pub(super) meter: Arc<Meter>,
-    /// Whether it began on a patient thread.
-    pub(super) patient: bool,
+    pub(super) pace: Pace,
     pub(super) place: Place,
     pub(super) began: Instant,
 }
@@ -82,7 +81,7 @@ pub(super) struct Job {
 impl Job {
     /// Answers, within the module's wall time.
     pub(super) async fn run(self) {
-        let Self { module, request, reply, meter, patient, place, began } = self;
+        let Self { module, request, reply, meter, pace, place, began } = self;
         let limits = &module.origin.grants.limits;
         let wall = Duration::from_millis(limits.wall_ms);
         let too_long = Arc::new(AtomicBool::new(false));
@@ -116,7 +115,7 @@ impl Job {
             reply.send(Err(failure));
         }
         drop(place);
-        module.clear_up(left, !patient && spent <= PROMPT).await;
+        module.clear_up(left, pace == Pace::Prompt && spent <= PROMPT).await;
     }
 }
 
@@ -140,7 +139,9 @@ async fn serve(
         Exports::P2(exports) => call_p2(store, exports, request, reply).await,
         Exports::P3(exports) => call_p3(store, exports, request, reply).await,
     };
-    module.counters.used(instance.store.data().memory_bytes());
+    let memory = instance.store.data().memory_bytes();
+    module.counters.used(memory);
+    module.share.note_memory(memory);
     if let Err(error) = called {
         let failure = match error.downcast_ref::<Refused>() {
             Some(Refused(code)) => {

@@ -21,7 +21,7 @@ use super::origin::Origin;
 use super::share::Share;
 use super::statistics::{Counters, FunctionStatistics};
 use super::warm::WarmPool;
-use super::workers::PROMPT;
+use super::workers::{PROMPT, Pace};
 use http_body_util::BodyExt as _;
 
 /// A loaded function. Cloning gives another handle to the same one.
@@ -212,10 +212,12 @@ impl FunctionModule {
         let (reply, answered) = Reply::new();
         let verdict = reply.verdict.clone();
         let meter = Meter::new();
-        let greedy = inner.host.shares.is_patient(&inner.share, began.into_std());
-        let patient = greedy || inner.counters.recent_cpu() > PROMPT;
-        let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), patient, place, began };
-        let running = inner.host.workers.run(Box::pin(job.run()), &meter, patient);
+        let pace = match inner.host.shares.pace(&inner.share, began.into_std()) {
+            Pace::Prompt if inner.counters.recent_cpu() > PROMPT => Pace::Patient,
+            pace => pace,
+        };
+        let job = Job { module: inner.clone(), request, reply, meter: meter.clone(), pace, place, began };
+        let running = inner.host.workers.run(Box::pin(job.run()), &meter, pace);
         match answered.await {
             Ok(Ok(response)) => {
                 let limit = limits.response_body_bytes;
@@ -265,7 +267,7 @@ impl FunctionModule {
             inner.counters.set_warm(inner.warm.len());
             let _ = reply.send(made);
         };
-        let _running = self.0.host.workers.run(Box::pin(job), &meter, false);
+        let _running = self.0.host.workers.run(Box::pin(job), &meter, Pace::Prompt);
         result.await.unwrap_or(Err(FunctionError::Stopping))
     }
 
@@ -293,7 +295,7 @@ impl FunctionModule {
             }
             let _ = reply.send(failure.map_or(Ok(times), Err));
         };
-        let _running = self.0.host.workers.run(Box::pin(job), &Meter::new(), true);
+        let _running = self.0.host.workers.run(Box::pin(job), &Meter::new(), Pace::Patient);
         result.await.unwrap_or(Err(FunctionError::Stopping))
     }
 

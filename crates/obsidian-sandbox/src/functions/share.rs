@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 
 use obsidian_types::TenantId;
 
+use super::workers::Pace;
+
 /// Time constant of the memory: what was used longer ago counts for little.
 const MEMORY: Duration = Duration::from_millis(500);
 /// How long after a request of another tenant a tenant counts as not alone.
 const COMPANY: Duration = Duration::from_secs(1);
 /// Part of all processors that a tenant may use and still be prompt.
 const PART: f64 = 0.2;
+/// Memory of an instance that makes filling it and giving it back felt by others, bytes.
+const MUCH_MEMORY: u64 = 4 << 20;
 /// How long after a request of a tenant over its part the others are looked after with more care.
 const TENSION: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,8 @@ pub(super) struct Share {
     number: u64,
     /// Nanoseconds of processor time, fading; and when it was last brought up to date.
     used: Mutex<(f64, Instant)>,
+    /// Linear memory of its instances lately, bytes.
+    memory: AtomicU64,
 }
 
 impl Shares {
@@ -54,24 +60,24 @@ impl Shares {
         }
         tenants.retain(|_, share| share.strong_count() > 0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let share = Arc::new(Share { number, used: Mutex::new((0.0, Instant::now())) });
+        let share = Arc::new(Share { number, used: Mutex::new((0.0, Instant::now())), memory: AtomicU64::new(0) });
         tenants.insert(tenant.clone(), Arc::downgrade(&share));
         share
     }
 
-    /// A request of this tenant begins. Whether it should be patient.
-    pub(super) fn is_patient(&self, share: &Share, now: Instant) -> bool {
+    /// A request of this tenant begins. How soon it should run.
+    pub(super) fn pace(&self, share: &Share, now: Instant) -> Pace {
         let now_ns = self.nanoseconds(now);
         if self.last.swap(share.number, Ordering::Relaxed) != share.number {
             self.changed_ns.store(now_ns.max(1), Ordering::Relaxed);
         }
         let changed = self.changed_ns.load(Ordering::Relaxed);
         let alone = changed == 0 || now_ns.saturating_sub(changed) > COMPANY.as_nanos() as u64;
-        let patient = !alone && share.part(now, self.processors) > PART;
-        if patient {
-            self.tense_ns.store(now_ns.max(1), Ordering::Relaxed);
+        if alone || share.part(now, self.processors) <= PART {
+            return Pace::Prompt;
         }
-        patient
+        self.tense_ns.store(now_ns.max(1), Ordering::Relaxed);
+        if share.memory.load(Ordering::Relaxed) > MUCH_MEMORY { Pace::Single } else { Pace::Patient }
     }
 
     /// Whether some tenant was over its part a moment ago, with others there too.
@@ -92,6 +98,13 @@ impl Share {
         *used = (faded(*used, now) + time.as_nanos() as f64, now);
     }
 
+    /// An instance ended with so much memory.
+    pub(super) fn note_memory(&self, bytes: u64) {
+        // One in eight of the new, seven of the old: a race between two requests loses one of them, no more.
+        let recent = self.memory.load(Ordering::Relaxed);
+        self.memory.store(recent - recent / 8 + bytes / 8, Ordering::Relaxed);
+    }
+
     /// The part of all processors that it used lately.
     fn part(&self, now: Instant, processors: f64) -> f64 {
         let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +122,7 @@ mod tests {
 
     use obsidian_types::TenantId;
 
-    use super::Shares;
+    use super::{Pace, Shares};
 
     #[test]
     fn who_takes_more_than_its_part_beside_others_is_patient() {
@@ -118,7 +131,7 @@ mod tests {
         let mut now = Instant::now();
         for _ in 0..200 {
             // Alone it may take everything.
-            assert!(!shares.is_patient(&greedy, now + Duration::from_secs(10)));
+            assert_eq!(shares.pace(&greedy, now + Duration::from_secs(10)), Pace::Prompt);
             now += Duration::from_millis(10);
             greedy.add(Duration::from_millis(15), now);
         }
@@ -127,15 +140,31 @@ mod tests {
             now += Duration::from_millis(10);
             greedy.add(Duration::from_millis(15), now);
             modest.add(Duration::from_micros(100), now);
-            assert!(!shares.is_patient(&modest, now));
+            assert_eq!(shares.pace(&modest, now), Pace::Prompt);
         }
         assert!(!shares.is_tense(now));
-        assert!(shares.is_patient(&greedy, now));
+        assert_eq!(shares.pace(&greedy, now), Pace::Patient);
         assert!(shares.is_tense(now));
         assert!(!shares.is_tense(now + Duration::from_secs(2)));
         // It fades.
-        assert!(!shares.is_patient(&modest, now + Duration::from_secs(5)));
-        assert!(!shares.is_patient(&greedy, now + Duration::from_secs(5)));
+        assert_eq!(shares.pace(&modest, now + Duration::from_secs(5)), Pace::Prompt);
+        assert_eq!(shares.pace(&greedy, now + Duration::from_secs(5)), Pace::Prompt);
+    }
+
+    #[test]
+    fn who_fills_much_memory_over_its_part_has_one_thread() {
+        let shares = Shares::new(1);
+        let (greedy, modest) = (shares.of(&TenantId::new("greedy")), shares.of(&TenantId::new("modest")));
+        let now = Instant::now();
+        greedy.add(Duration::from_secs(1), now);
+        let pace = || {
+            assert_eq!(shares.pace(&modest, now), Pace::Prompt);
+            shares.pace(&greedy, now)
+        };
+        greedy.note_memory(64 << 20);
+        assert_eq!(pace(), Pace::Single);
+        (0..30).for_each(|_| greedy.note_memory(1 << 20));
+        assert_eq!(pace(), Pace::Patient);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //!
 //! There are two sets over the same cores. A request begins on a *prompt* thread, unless its tenant has had more than its
 //! part lately (`share.rs`). One that has computed for longer than
-//! a few turns moves, in the middle of its work, to a *patient* thread of lower priority: the kernel then lets short
-//! requests of all other functions pass, whatever the long one does.
+//! a few turns moves, in the middle of its work, to a *patient* thread, which uses what the others leave: short
+//! requests of all other functions pass it, whatever it does.
+//!
+//! Tenants over their part whose instances fill much memory share a single patient thread: growing a memory on one thread
+//! while another gives pages back would make everybody wait for the lock of the process's one address space.
 //!
 //! While a tenant is over its part, what a prompt request leaves behind is the *keeper's*: instances are made and thrown
-//! away under the lock of the process's one address space, which a neighbour that fills and frees much memory holds for
-//! milliseconds. Requests then wait for no more than an instance that is there already.
+//! away under that lock, which a neighbour that gives much memory back holds for milliseconds. Requests then wait for no more than an instance that is there already.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,10 +30,19 @@ use crate::scheduling::{run_promptly, step_back};
 
 /// Processor time after which a request becomes a patient one.
 pub(super) const PROMPT: Duration = Duration::from_millis(4);
-/// Niceness of the patient threads.
-const PATIENT_NICENESS: i32 = 19;
 /// Stack of a thread, bytes. Guests have stacks of their own.
 const THREAD_STACK_BYTES: usize = 2 << 20;
+
+/// How soon a request runs beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At once, for as long as it is short.
+    Prompt,
+    /// When nobody prompt wants to.
+    Patient,
+    /// The same, on the one thread for all that fill much memory.
+    Single,
+}
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -57,33 +68,30 @@ impl Drop for Workers {
 impl Workers {
     pub(super) fn start(options: &FunctionHostOptions) -> Result<Self, SandboxError> {
         let stop = CancellationToken::new();
-        let keeper = spawn("obsidian-fnkeep".to_owned(), None, None, &stop)?;
+        let keeper = spawn("obsidian-fnkeep".to_owned(), None, Pace::Prompt, &stop)?;
         let mut workers = Self { prompt: Vec::new(), patient: Vec::new(), keeper, stop };
         for index in 0..options.threads.max(1) {
             let core = (!options.cores.is_empty()).then(|| options.cores[index % options.cores.len()]);
-            workers.prompt.push(spawn(format!("obsidian-fn-{index}"), core, None, &workers.stop)?);
+            workers.prompt.push(spawn(format!("obsidian-fn-{index}"), core, Pace::Prompt, &workers.stop)?);
             let name = format!("obsidian-fnslow-{index}");
-            workers.patient.push(spawn(name, core, Some(PATIENT_NICENESS), &workers.stop)?);
+            workers.patient.push(spawn(name, core, Pace::Patient, &workers.stop)?);
         }
         Ok(workers)
     }
 
     /// Runs a job. It ends early when `Running` is dropped.
-    pub(super) fn run(&self, job: Job, meter: &Arc<Meter>, patient: bool) -> Running {
+    pub(super) fn run(&self, job: Job, meter: &Arc<Meter>, pace: Pace) -> Running {
         let (abort, registration) = AbortHandle::new_pair();
         let job: Job = Box::pin(async move {
             // Aborted: its client is gone, nobody waits for the result.
             let _ = Abortable::new(job, registration).await;
         });
-        let slower = least_loaded(&self.patient);
-        if patient {
-            begin(slower, Turns { job: Some(job), meter: meter.clone(), slower: None });
-        } else {
-            begin(
-                least_loaded(&self.prompt),
-                Turns { job: Some(job), meter: meter.clone(), slower: Some(slower.clone()) },
-            );
-        }
+        let (worker, slower) = match pace {
+            Pace::Prompt => (least_loaded(&self.prompt), Some(least_loaded(&self.patient).clone())),
+            Pace::Patient => (least_loaded(&self.patient), None),
+            Pace::Single => (&self.patient[0], None),
+        };
+        begin(worker, Turns { job: Some(job), meter: meter.clone(), slower });
         Running { abort: Some(abort) }
     }
 
@@ -178,12 +186,7 @@ impl Future for Turns {
     }
 }
 
-fn spawn(
-    name: String,
-    core: Option<usize>,
-    niceness: Option<i32>,
-    stop: &CancellationToken,
-) -> Result<Arc<Worker>, SandboxError> {
+fn spawn(name: String, core: Option<usize>, pace: Pace, stop: &CancellationToken) -> Result<Arc<Worker>, SandboxError> {
     let failed = |error: std::io::Error| SandboxError::Engine(format!("function thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let executor = runtime.handle().clone();
@@ -196,9 +199,9 @@ fn spawn(
             if let Some(core) = core {
                 pin(core);
             }
-            match niceness {
-                Some(niceness) => step_back(niceness),
-                None => run_promptly(),
+            match pace {
+                Pace::Prompt => run_promptly(),
+                Pace::Patient | Pace::Single => step_back(),
             }
             let _ = ready.send(());
             runtime.block_on(stop.cancelled());
@@ -217,7 +220,7 @@ mod tests {
 
     use tokio::sync::oneshot;
 
-    use super::{FunctionHostOptions, Meter, Workers};
+    use super::{FunctionHostOptions, Meter, Pace, Workers};
 
     fn workers() -> Workers {
         let options = FunctionHostOptions { threads: 1, cores: Vec::new(), instances: 1, running: 1 };
@@ -238,7 +241,7 @@ mod tests {
             tokio::task::yield_now().await;
             let _ = reply.send((before, name()));
         };
-        let running = workers.run(Box::pin(job), &Meter::new(), false);
+        let running = workers.run(Box::pin(job), &Meter::new(), Pace::Prompt);
         let (before, after) = names.blocking_recv().unwrap();
         assert_eq!((before.as_str(), after.as_str()), ("obsidian-fn-0", "obsidian-fnslow-0"));
         drop(running);
@@ -261,7 +264,7 @@ mod tests {
             let _ = begun.send(());
             std::future::pending::<()>().await;
         };
-        let running = workers.run(Box::pin(job), &Meter::new(), false);
+        let running = workers.run(Box::pin(job), &Meter::new(), Pace::Prompt);
         begin.blocking_recv().unwrap();
         drop(running);
         end.blocking_recv().unwrap();
