@@ -26,7 +26,10 @@ pub(crate) struct Options {
     /// Requests of the neighbour in each case
     #[arg(long, default_value_t = 3_000)]
     requests: usize,
-    /// Between two of them, microseconds
+    /// Measurements of each case, alone and beside the attack in turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Between two requests, microseconds
     #[arg(long, default_value_t = 1_000)]
     interval_us: u64,
     /// Only attacks whose path contains this, for example `allocate`
@@ -48,23 +51,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     let neighbour = load(&host, &hello, "neighbour", FunctionLimits::default())?;
     measure(options, &neighbour)?;
     for path in ATTACKS.into_iter().filter(|path| path.contains(&options.only)) {
-        let alone = measure(options, &neighbour)?;
-        let attack = Attack::begin(&host, path)?;
-        std::thread::sleep(Duration::from_millis(300));
-        let beside = measure(options, &neighbour)?;
-        let (answers, refusals) = attack.end();
-        eprintln!("{path}: {answers} attacks answered, {refusals} ended with their own error");
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            alone.push(measure(options, &neighbour)?);
+            let attack = Attack::begin(&host, path)?;
+            std::thread::sleep(Duration::from_millis(300));
+            beside.push(measure(options, &neighbour)?);
+            let (answers, refusals) = attack.end();
+            eprintln!("{path}: {answers} attacks answered, {refusals} ended with their own error");
+        }
         for (metric, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let (ours, alone) = (percentile(&beside, share), percentile(&alone, share));
-            let peer =
-                Peer { name: "the same alone", version: "no attack".to_owned(), spread: Spread::of(vec![alone]) };
+            let spread = |runs: &[Vec<f64>]| Spread::of(runs.iter().map(|run| percentile(run, share)).collect());
+            let (ours, alone) = (spread(&beside), spread(&alone));
             report.rows.push(Row {
                 case: format!("beside {path}"),
                 metric,
                 unit: "us",
-                ours: Spread::of(vec![ours]),
-                peer: Some(peer),
-                ratio: Some(alone / ours),
+                ratio: Some(alone.median / ours.median),
+                ours,
+                peer: Some(Peer { name: "the same alone", version: "no attack".to_owned(), spread: alone }),
                 floor: None,
             });
         }
