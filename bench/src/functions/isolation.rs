@@ -12,7 +12,7 @@ use super::{ask, engines, host, load, percentile, request, runtime};
 use crate::report::{Peer, Report, Row, Spread};
 
 /// Niceness of the thread that sends the attacker's requests.
-const CLIENT_NICENESS: i32 = 10;
+const CLIENT_NICENESS: i32 = 19;
 /// Requests of the attacker in flight at once.
 const ATTACKERS: usize = 8;
 

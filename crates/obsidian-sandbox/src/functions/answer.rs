@@ -141,7 +141,7 @@ async fn serve(
     };
     let memory = instance.store.data().memory_bytes();
     module.counters.used(memory);
-    module.share.note_memory(memory);
+    module.share.note_memory(memory, called.as_ref().err());
     if let Err(error) = called {
         let failure = match error.downcast_ref::<Refused>() {
             Some(Refused(code)) => {

@@ -98,8 +98,11 @@ impl Share {
         *used = (faded(*used, now) + time.as_nanos() as f64, now);
     }
 
-    /// An instance ended with so much memory.
-    pub(super) fn note_memory(&self, bytes: u64) {
+    /// An instance ended with so much memory. One that has filled its stack, to which short calls can come again and again,
+    /// counts as one that has filled much.
+    pub(super) fn note_memory(&self, bytes: u64, failure: Option<&wasmtime::Error>) {
+        let exhausted = failure.and_then(|error| error.downcast_ref()) == Some(&wasmtime::Trap::StackOverflow);
+        let bytes = if exhausted { bytes.saturating_add(2 * MUCH_MEMORY) } else { bytes };
         // One in eight of the new, seven of the old: a race between two requests loses one of them, no more.
         let recent = self.memory.load(Ordering::Relaxed);
         self.memory.store(recent - recent / 8 + bytes / 8, Ordering::Relaxed);
@@ -161,10 +164,13 @@ mod tests {
             assert_eq!(shares.pace(&modest, now), Pace::Prompt);
             shares.pace(&greedy, now)
         };
-        greedy.note_memory(64 << 20);
+        greedy.note_memory(64 << 20, None);
         assert_eq!(pace(), Pace::Single);
-        (0..30).for_each(|_| greedy.note_memory(1 << 20));
+        (0..30).for_each(|_| greedy.note_memory(1 << 20, None));
         assert_eq!(pace(), Pace::Patient);
+        let exhausted = wasmtime::Trap::StackOverflow.into();
+        (0..30).for_each(|_| greedy.note_memory(1 << 20, Some(&exhausted)));
+        assert_eq!(pace(), Pace::Single);
     }
 
     #[test]
