@@ -19,6 +19,7 @@ mod meter;
 mod module;
 mod origin;
 mod output;
+mod recent;
 mod services;
 mod share;
 mod state;

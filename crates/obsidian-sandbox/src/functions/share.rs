@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use obsidian_types::TenantId;
 
+use super::recent::Recent;
 use super::workers::Pace;
 
 /// Time constant of the memory: what was used longer ago counts for little.
@@ -39,7 +40,7 @@ pub(super) struct Share {
     /// Nanoseconds of processor time, fading; and when it was last brought up to date.
     used: Mutex<(f64, Instant)>,
     /// Linear memory of its instances lately, bytes.
-    memory: AtomicU64,
+    memory: Recent,
 }
 
 impl Shares {
@@ -60,7 +61,7 @@ impl Shares {
         }
         tenants.retain(|_, share| share.strong_count() > 0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let share = Arc::new(Share { number, used: Mutex::new((0.0, Instant::now())), memory: AtomicU64::new(0) });
+        let share = Arc::new(Share { number, used: Mutex::new((0.0, Instant::now())), memory: Recent::default() });
         tenants.insert(tenant.clone(), Arc::downgrade(&share));
         share
     }
@@ -77,7 +78,7 @@ impl Shares {
             return Pace::Prompt;
         }
         self.tense_ns.store(now_ns.max(1), Ordering::Relaxed);
-        if share.memory.load(Ordering::Relaxed) > MUCH_MEMORY { Pace::Single } else { Pace::Patient }
+        if share.memory.get() > MUCH_MEMORY { Pace::Single } else { Pace::Patient }
     }
 
     /// Whether some tenant was over its part a moment ago, with others there too.
@@ -102,10 +103,7 @@ impl Share {
     /// counts as one that has filled much.
     pub(super) fn note_memory(&self, bytes: u64, failure: Option<&wasmtime::Error>) {
         let exhausted = failure.and_then(|error| error.downcast_ref()) == Some(&wasmtime::Trap::StackOverflow);
-        let bytes = if exhausted { bytes.saturating_add(2 * MUCH_MEMORY) } else { bytes };
-        // One in eight of the new, seven of the old: a race between two requests loses one of them, no more.
-        let recent = self.memory.load(Ordering::Relaxed);
-        self.memory.store(recent - recent / 8 + bytes / 8, Ordering::Relaxed);
+        self.memory.note(if exhausted { bytes.saturating_add(2 * MUCH_MEMORY) } else { bytes });
     }
 
     /// The part of all processors that it used lately.

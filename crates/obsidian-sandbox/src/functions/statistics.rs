@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
 use super::error::FunctionError;
+use super::recent::Recent;
 use super::services::FunctionId;
 
 /// How a module is doing.
@@ -46,7 +47,7 @@ pub(super) struct Counters {
     cpu_us: AtomicU64,
     peak_memory_bytes: AtomicU64,
     /// Processor time of recent requests, microseconds: decides where the next begins.
-    recent_cpu_us: AtomicU64,
+    recent_cpu_us: Recent,
     live_gauge: Gauge,
     warm_gauge: Gauge,
     warm_counter: Counter,
@@ -75,7 +76,7 @@ impl Counters {
             answered: AtomicU64::new(0),
             cpu_us: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
-            recent_cpu_us: AtomicU64::new(0),
+            recent_cpu_us: Recent::default(),
             live_gauge: gauge!("obsidian_function_instances", labels.clone()),
             warm_gauge: gauge!("obsidian_function_instances_warm", labels.clone()),
             warm_counter: starts("warm"),
@@ -123,9 +124,7 @@ impl Counters {
         self.cpu_us.fetch_add(cpu_us, Ordering::Relaxed);
         self.call_seconds.record(took.as_secs_f64());
         self.cpu_seconds.record(cpu.as_secs_f64());
-        // One in eight of the new, seven of the old: a race between two requests loses one of them, no more.
-        let recent = self.recent_cpu_us.load(Ordering::Relaxed);
-        self.recent_cpu_us.store(recent - recent / 8 + cpu_us / 8, Ordering::Relaxed);
+        self.recent_cpu_us.note(cpu_us);
         match failure {
             None => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +142,7 @@ impl Counters {
 
     /// Processor time that a request of this module takes lately.
     pub(super) fn recent_cpu(&self) -> Duration {
-        Duration::from_micros(self.recent_cpu_us.load(Ordering::Relaxed))
+        Duration::from_micros(self.recent_cpu_us.get())
     }
 
     pub(super) fn snapshot(&self, warm: usize) -> FunctionStatistics {

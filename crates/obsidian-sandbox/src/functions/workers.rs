@@ -2,15 +2,15 @@
 //! its computing delays nobody on tokio's workers.
 //!
 //! There are two sets over the same cores. A request begins on a *prompt* thread, unless its tenant has had more than its
-//! part lately (`share.rs`). One that has computed for longer than
-//! a few turns moves, in the middle of its work, to a *patient* thread, which uses what the others leave: short
-//! requests of all other functions pass it, whatever it does.
+//! part lately (`share.rs`). One that has computed for longer than a few turns moves, in the middle of its work, to a
+//! *patient* thread, which uses what the others leave: short requests of all other functions pass it, whatever it does.
 //!
 //! Tenants over their part whose instances fill much memory share a single patient thread: growing a memory on one thread
 //! while another gives pages back would make everybody wait for the lock of the process's one address space.
 //!
 //! While a tenant is over its part, what a prompt request leaves behind is the *keeper's*: instances are made and thrown
-//! away under that lock, which a neighbour that gives much memory back holds for milliseconds. Requests then wait for no more than an instance that is there already.
+//! away under that lock, which a neighbour that gives much memory back holds for milliseconds. Requests then wait for no
+//! more than an instance that is there already.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,13 +68,13 @@ impl Drop for Workers {
 impl Workers {
     pub(super) fn start(options: &FunctionHostOptions) -> Result<Self, SandboxError> {
         let stop = CancellationToken::new();
-        let keeper = spawn("obsidian-fnkeep".to_owned(), None, Pace::Prompt, &stop)?;
+        let keeper = spawn("obsidian-fnkeep".to_owned(), None, run_promptly, &stop)?;
         let mut workers = Self { prompt: Vec::new(), patient: Vec::new(), keeper, stop };
         for index in 0..options.threads.max(1) {
             let core = (!options.cores.is_empty()).then(|| options.cores[index % options.cores.len()]);
-            workers.prompt.push(spawn(format!("obsidian-fn-{index}"), core, Pace::Prompt, &workers.stop)?);
+            workers.prompt.push(spawn(format!("obsidian-fn-{index}"), core, run_promptly, &workers.stop)?);
             let name = format!("obsidian-fnslow-{index}");
-            workers.patient.push(spawn(name, core, Pace::Patient, &workers.stop)?);
+            workers.patient.push(spawn(name, core, step_back, &workers.stop)?);
         }
         Ok(workers)
     }
@@ -186,7 +186,12 @@ impl Future for Turns {
     }
 }
 
-fn spawn(name: String, core: Option<usize>, pace: Pace, stop: &CancellationToken) -> Result<Arc<Worker>, SandboxError> {
+fn spawn(
+    name: String,
+    core: Option<usize>,
+    settle: fn(),
+    stop: &CancellationToken,
+) -> Result<Arc<Worker>, SandboxError> {
     let failed = |error: std::io::Error| SandboxError::Engine(format!("function thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let executor = runtime.handle().clone();
@@ -199,10 +204,7 @@ fn spawn(name: String, core: Option<usize>, pace: Pace, stop: &CancellationToken
             if let Some(core) = core {
                 pin(core);
             }
-            match pace {
-                Pace::Prompt => run_promptly(),
-                Pace::Patient | Pace::Single => step_back(),
-            }
+            settle();
             let _ = ready.send(());
             runtime.block_on(stop.cancelled());
             // What still runs is cut off; the host has drained its modules before, if it was asked to.
