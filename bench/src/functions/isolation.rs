@@ -17,8 +17,16 @@ const CLIENT_NICENESS: i32 = 19;
 const ATTACKERS: usize = 8;
 
 /// What the attacker asks of its function.
-const ATTACKS: [&str; 7] =
-    ["/loop", "/allocate", "/recurse", "/unreachable", "/flood?n=100000", "/handles?n=100000", "/hello"];
+const ATTACKS: [&str; 8] = [
+    "/loop",
+    "/allocate",
+    "/recurse",
+    "/unreachable",
+    "/flood?n=100000",
+    "/handles?n=100000",
+    "/outbound?n=1000&url=denied.example.net",
+    "/hello",
+];
 
 /// Settings of `isolation`.
 #[derive(clap::Args)]
